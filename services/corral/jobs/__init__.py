@@ -1,0 +1,1 @@
+"""The truth about jobs: records, queue, leases and events, in Redis."""

@@ -1,0 +1,54 @@
+"""What a process reads from its environment: addresses, folders, intervals. Never a training default.
+
+Every variable begins with CORRAL_; REDIS_URL is also read without, since platforms set it so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_TRAINER_PORT = 7470
+DEFAULT_INFERENCE_PORT = 7471
+
+
+class Settings(BaseSettings):
+    """One process' settings. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CORRAL_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    data: Path = Field(Path.home() / ".corral", description="The data folder (the volume).")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias=AliasChoices("CORRAL_REDIS_URL", "REDIS_URL", "redis_url"),
+        description="redis://, rediss:// or unix:// address of the Redis that holds the jobs.",
+    )
+    host: str = Field("127.0.0.1", description="Address that a server binds to.")
+    trainer_port: int = Field(DEFAULT_TRAINER_PORT, ge=0, le=65535)
+    inference_port: int = Field(DEFAULT_INFERENCE_PORT, ge=0, le=65535)
+    inference_address: str = Field(
+        "",
+        description="Where clients reach inference; empty: the trainer's host and CORRAL_INFERENCE_PORT.",
+    )
+    server: str = Field(
+        f"127.0.0.1:{DEFAULT_TRAINER_PORT}", description="The trainer that a client talks to."
+    )
+    reflection: bool = Field(True, description="Whether servers offer gRPC reflection.")
+    drain_seconds: float = Field(
+        10.0, ge=0, description="How long open calls may finish after SIGTERM."
+    )
+    lease_seconds: float = Field(
+        10.0, gt=0, description="A worker silent for longer loses its job."
+    )
+    stop_seconds: float = Field(
+        60.0, gt=0, description="How long a run may take to save and end before it is killed."
+    )
+    launcher: str = Field("local", description="Where runs run: local.")
+    inference_memory: int = Field(
+        4 * 1024**3, gt=0, description="Bytes of weights that inference keeps loaded."
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
