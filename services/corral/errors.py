@@ -97,6 +97,13 @@ class PromptTooLongError(CorralError):
     kind = Kind.INVALID
 
 
+class TrainingDivergedError(CorralError):
+    """A loss or a gradient that is not a finite number."""
+
+    code = "TRAINING_DIVERGED"
+    kind = Kind.INVALID
+
+
 # ---------------------------------------------------------------- what it names is not there
 
 

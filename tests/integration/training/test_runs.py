@@ -1,0 +1,155 @@
+"""Real torchrun, real FSDP on gloo, tiny models: what a run promises whatever its world size."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from corral.checkpoints.folders import checkpoint_name, complete_checkpoints  # noqa: E402
+from corral.checkpoints.manifest import read_manifest, verify  # noqa: E402
+from corral.run import CheckpointWritten, Ended, Started, StepDone  # noqa: E402
+from corral.volume import Volume  # noqa: E402
+from tests.conditions import wait_until  # noqa: E402
+from tests.runs import losses, read_events, start_training, train, write_run  # noqa: E402
+from tests.tiny_models import tiny_gpt2, tiny_llama  # noqa: E402
+
+BUILDERS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    return Volume(tmp_path / "data")
+
+
+@pytest.fixture
+def gpt2(tmp_path: Path) -> Path:
+    return tiny_gpt2(tmp_path / "gpt2")
+
+
+def final_weights(volume: Volume, job_id: str):
+    return load_file(complete_checkpoints(volume.checkpoints(job_id))[-1] / "model.safetensors")
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_one_and_two_ranks_give_the_same_losses_and_weights(
+    volume: Volume, tmp_path: Path, family: str
+) -> None:
+    model = BUILDERS[family](tmp_path / family)
+    one = train(write_run(volume, model, job_id="one", gradient_accumulation_steps=2))
+    two = train(
+        write_run(volume, model, job_id="two", gradient_accumulation_steps=1, processes=2), 2
+    )
+    assert [e.world_size for e in (*one, *two) if isinstance(e, Started)] == [1, 2]
+    assert losses(one) == pytest.approx(losses(two), rel=1e-4)
+    assert len(losses(one)) == 6
+    first, second = final_weights(volume, "one"), final_weights(volume, "two")
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_checkpoint_is_a_plain_hugging_face_folder_with_its_template(
+    volume: Volume, gpt2: Path
+) -> None:
+    events = train(write_run(volume, gpt2, checkpoint_every=4))
+    written = [event for event in events if isinstance(event, CheckpointWritten)]
+    assert [event.step for event in written] == [4, 6]
+    folder = volume.checkpoints("job-1") / written[-1].folder
+    manifest = verify(folder)
+    assert (manifest.step, manifest.total_steps, manifest.is_final) == (6, 6, True)
+    assert manifest.template["name"] == "alpaca"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert model.get_input_embeddings().weight.shape[0] >= len(tokenizer)
+    assert read_manifest(volume.checkpoints("job-1") / written[0].folder).is_final is False
+
+
+def test_training_lowers_the_loss_and_says_how_long_it_takes(volume: Volume, gpt2: Path) -> None:
+    events = train(write_run(volume, gpt2, epochs=6, eval_split=0.2))
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert steps[-1].loss < steps[0].loss
+    assert steps[-1].time_left == 0 < steps[0].time_left
+    assert steps[-1].epoch == 6
+    assert steps[-1].eval_loss is not None
+    assert isinstance(events[-1], Ended)
+    assert events[-1].outcome == "done"
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (2, 1), (1, 2)])
+def test_a_resumed_run_ends_as_the_uninterrupted_one(
+    volume: Volume, gpt2: Path, before: int, after: int
+) -> None:
+    def spec(processes: int) -> dict[str, int]:
+        return {"gradient_accumulation_steps": 2 // processes, "processes": processes}
+
+    whole = train(write_run(volume, gpt2, job_id="whole", checkpoint_every=3, **spec(before)), before)
+    resumed = train(
+        write_run(
+            volume,
+            gpt2,
+            job_id="whole",
+            attempt=2,
+            resume_from=checkpoint_name(3, 1),
+            checkpoint_every=3,
+            **spec(after),
+        ),
+        after,
+    )
+    expected, got = losses(whole)[3:], losses(resumed)
+    same_world = before == after
+    assert got == (expected if same_world else pytest.approx(expected, rel=1e-4))
+    folders = complete_checkpoints(volume.checkpoints("whole"))
+    assert [folder.name for folder in folders[-2:]] == [checkpoint_name(6, 1), checkpoint_name(6, 2)]
+    first, second = (load_file(folder / "model.safetensors") for folder in folders[-2:])
+    for name in first:
+        if same_world:
+            assert torch.equal(first[name], second[name]), name
+        else:
+            torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+
+
+def test_sigterm_ends_the_run_at_the_next_step_with_a_checkpoint(volume: Volume, gpt2: Path) -> None:
+    run_file = write_run(volume, gpt2, epochs=5000, processes=2)
+    process = start_training(run_file, 2)
+    try:
+        wait_until(lambda: len(losses(read_events(run_file))) >= 2)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+    events = read_events(run_file)
+    assert isinstance(events[-1], Ended)
+    assert events[-1].outcome == "stopped"
+    last_step = [event for event in events if isinstance(event, StepDone)][-1].step
+    (folder,) = complete_checkpoints(volume.checkpoints("job-1"))
+    assert verify(folder).step == last_step
+    assert not read_manifest(folder).is_final
+
+
+def test_what_the_user_can_mend_ends_the_run_with_a_code_and_a_sentence(
+    volume: Volume, gpt2: Path
+) -> None:
+    events = train(write_run(volume, gpt2, max_length=4096))
+    assert isinstance(events[-1], Ended)
+    assert (events[-1].outcome, events[-1].code) == ("failed", "SPEC_INVALID")
+    assert "4096" in events[-1].message
+    assert "128" in events[-1].message
+
+
+def test_a_diverged_run_stops_and_keeps_its_last_good_checkpoint(volume: Volume, gpt2: Path) -> None:
+    events = train(
+        write_run(volume, gpt2, epochs=200, learning_rate=1.0, max_grad_norm=1e30, warmup_ratio=0.5, checkpoint_every=1)
+    )
+    assert isinstance(events[-1], Ended)
+    assert events[-1].code == "TRAINING_DIVERGED"
+    for folder in complete_checkpoints(volume.checkpoints("job-1")):
+        weights = load_file(folder / "model.safetensors")
+        assert all(tensor.isfinite().all() for tensor in weights.values())

@@ -1,0 +1,89 @@
+"""The loss of documents laid behind each other is the loss of each of them alone."""
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+from corral.data.examples import TokenizedExample  # noqa: E402
+from corral.training.batches import label_count, make_batch  # noqa: E402
+from corral.training.model import LabelLoss, grow_vocabulary, load_trainable  # noqa: E402
+from tests.tiny_models import tiny_gpt2, tiny_llama  # noqa: E402
+
+CPU = torch.device("cpu")
+BUILDERS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+
+
+def example(length: int, prompt: int, seed: int) -> TokenizedExample:
+    ids = torch.randint(5, 200, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return TokenizedExample(ids=ids, trained=[False] * prompt + [True] * (length - prompt))
+
+
+EXAMPLES = [example(12, 4, 1), example(5, 1, 2), example(30, 25, 3)]
+
+
+@pytest.fixture(params=BUILDERS)
+def model(request: pytest.FixtureRequest, tmp_path: Path):
+    folder = BUILDERS[request.param](tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
+
+
+def reference_loss(model, chosen: TokenizedExample):
+    """transformers' own loss, one example at a time, summed instead of averaged."""
+    ids = torch.tensor([list(chosen.ids)])
+    labels = ids.masked_fill(~torch.tensor([[bool(t) for t in chosen.trained]]), -100)
+    return model(input_ids=ids, labels=labels).loss * label_count(chosen)
+
+
+def test_documents_in_one_row_do_not_see_each_other(model) -> None:
+    packed = LabelLoss(model)(make_batch(EXAMPLES, CPU))
+    alone = sum(reference_loss(model, chosen) for chosen in EXAMPLES)
+    assert packed.item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_gradients_of_packed_documents_are_those_of_each_alone(model) -> None:
+    LabelLoss(model)(make_batch(EXAMPLES, CPU)).backward()
+    packed = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    sum(reference_loss(model, chosen) for chosen in EXAMPLES).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(packed[name], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_the_first_token_is_never_a_label() -> None:
+    batch = make_batch([TokenizedExample(ids=[5, 6], trained=[True, True])] * 2, CPU)
+    assert batch.labels.tolist() == [6, 6]
+    assert batch.predicts.tolist() == [0, 2]
+
+
+def test_a_rank_without_data_adds_no_loss_and_no_gradient_but_takes_part(model) -> None:
+    loss = LabelLoss(model)(make_batch([], CPU))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+    assert any(p.grad is not None for p in model.parameters())
+
+
+def test_new_rows_of_the_vocabulary_start_at_the_mean_of_the_old_ones(model) -> None:
+    old = model.get_input_embeddings().weight.detach().clone()
+    grow_vocabulary(model, len(old) + 2)
+    new = model.get_input_embeddings().weight
+    assert len(new) == len(old) + 2
+    torch.testing.assert_close(new[: len(old)], old)
+    torch.testing.assert_close(new[-1], old.mean(dim=0))
+    assert model.get_output_embeddings().weight.shape == new.shape
+
+
+def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path) -> None:
+    from corral.errors import ModelUnsupportedError
+
+    folder = tiny_gpt2(tmp_path / "model")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"n_layer": 2', '"n_layer": 3'))
+    with pytest.raises(ModelUnsupportedError, match="do not fit"):
+        load_trainable(folder, 10)
