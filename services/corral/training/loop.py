@@ -10,65 +10,52 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from corral.bases import context_length, find_base
 from corral.checkpoints.manifest import Metrics
-from corral.data.examples import TokenizedExample, load_examples, split_examples
-from corral.data.templates import PromptTemplate
-from corral.data.tokenizing import FittedTokenizer, fit_tokenizer
-from corral.devices import compute_dtype
-from corral.errors import DatasetError, SpecError, TrainingDivergedError
+from corral.errors import TrainingDivergedError
 from corral.run import CheckpointWritten, EventWriter, RunEvent, Started, StepDone, TrainingRun, now
-from corral.spec import TrainingSpec
 from corral.training import parallel
 from corral.training.batches import label_count, make_batch
 from corral.training.evaluation import held_out_loss
-from corral.training.model import LabelLoss, load_trainable, parameter_count
-from corral.training.optimizer import learning_rate, make_optimizer, set_learning_rate
-from corral.training.order import DataOrder, StepPlan
+from corral.training.model import parameter_count
+from corral.training.optimizer import learning_rate, set_learning_rate
+from corral.training.order import StepPlan
 from corral.training.parallel import Ranks
-from corral.training.saving import Saver
-from corral.training.state import RunState, load_state
+from corral.training.preparing import Prepared, prepare
+from corral.training.state import RunState
 from corral.volume import Volume
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything a run needs before its first step."""
-
-    spec: TrainingSpec
-    model: nn.Module
-    loss: nn.Module
-    optimizer: torch.optim.Optimizer
-    state: RunState
-    order: DataOrder
-    total_steps: int
-    train: list[TokenizedExample]
-    held_out: list[TokenizedExample]
-    saver: Saver
-    autocast: Callable[[], AbstractContextManager[Any]]
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
 class StepResult:
-    """Figures of one optimizer step over all ranks. `loss` is the mean over label tokens."""
+    """Figures of one optimizer step over all ranks. `loss` is the mean over label tokens,
+    `gradient_norm` the norm before clipping.
+    """
 
     loss: float
+    learning_rate: float
     gradient_norm: float
     tokens: int
+    seconds: float
     wants_stop: bool
 
 
-def run(
-    run: TrainingRun, volume: Volume, ranks: Ranks, stop_requested: Callable[[], bool]
-) -> bool:
+@dataclass(frozen=True)
+class Pace:
+    """When this attempt began, by `time.monotonic`, and at which step."""
+
+    began: float
+    first_step: int
+
+    def time_left(self, step: int, total_steps: int) -> float:
+        """Seconds to the last step at the mean pace so far, checkpoints included."""
+        return (time.monotonic() - self.began) / (step - self.first_step) * (total_steps - step)
+
+
+def run(run: TrainingRun, volume: Volume, ranks: Ranks, stop_requested: Callable[[], bool]) -> bool:
     """Train to the last step, or until `stop_requested` on any rank; both end with a checkpoint.
 
     Returns whether the last step was reached. Raises CorralError for what a user can mend; events
@@ -80,92 +67,26 @@ def run(
     return _steps(prepared, ranks, emit, stop_requested)
 
 
-def prepare(run: TrainingRun, volume: Volume, ranks: Ranks) -> Prepared:
-    """Load, fit, shard and, where the run goes on from a checkpoint, restore."""
-    # One rank fetches or unpacks the base, the others then find it.
-    if ranks.is_main:
-        find_base(run.spec.model, volume)
-    ranks.barrier()
-    base = find_base(run.spec.model, volume)
-    template = PromptTemplate.from_spec(run.spec, base)
-    tokenizer = fit_tokenizer(base, template)
-    train, held_out = _examples(run, volume, template, tokenizer, context_length(base))
-
-    resume = volume.checkpoints(run.job_id) / run.resume_from if run.resume_from else None
-    torch.manual_seed(run.spec.seed)
-    model = load_trainable(resume or base, tokenizer.vocab_size).to(ranks.device)
-    spec = run.spec.with_learning_rate_for(parameter_count(model))
-    parameters = parameter_count(model)
-    assert parameters > 0
-    loss: nn.Module = LabelLoss(model)
-    dtype = compute_dtype(spec.precision, ranks.device)
-    if ranks.world_size > 1 and spec.fsdp == "full_shard":
-        parallel.shard(model, spec.fsdp_wrap, dtype, loss)
-    optimizer = make_optimizer(model, spec)
-    state = load_state(resume, model, optimizer, ranks) if resume else RunState()
-    order = DataOrder(
-        len(train), spec.epochs, spec.batch_size, _effective_batch(spec, ranks), spec.seed
-    )
-    total = state.step + order.steps_left(state.cursor)
-    completed = run.model_copy(update={"spec": spec})
-    return Prepared(
-        spec=spec,
-        model=model,
-        loss=loss,
-        optimizer=optimizer,
-        state=state,
-        order=order,
-        total_steps=min(total, spec.max_steps or total),
-        train=train,
-        held_out=held_out,
-        saver=Saver(volume.checkpoints(run.job_id), completed, template, tokenizer, ranks),
-        autocast=_autocast(loss, dtype, ranks),
-        dtype=dtype,
-    )
-
-
 def _steps(
     prepared: Prepared,
     ranks: Ranks,
     emit: Callable[[RunEvent], None],
     stop_requested: Callable[[], bool],
 ) -> bool:
-    state, spec, total = prepared.state, prepared.spec, prepared.total_steps
-    began, first = time.monotonic(), prepared.state.step
+    state, total = prepared.state, prepared.total_steps
+    pace = Pace(time.monotonic(), state.step)
     for plan in prepared.order.steps(state.cursor):
         if state.step >= total:
             break
-        state = replace(state, step=state.step + 1, cursor=plan.after)
-        rate = learning_rate(spec, state.step, total)
-        set_learning_rate(prepared.optimizer, rate)
-        step_began = time.monotonic()
+        state = RunState(state.step + 1, plan.after)
         result = optimizer_step(prepared, plan, state.step, ranks, stop_requested())
-        seconds = time.monotonic() - step_began
-        saves = (
-            result.wants_stop or state.step == total or state.step % spec.checkpoint_every == 0
-        )
+        is_due = state.step % prepared.spec.checkpoint_every == 0
+        saves = result.wants_stop or is_due or state.step == total
         eval_loss = _evaluate(prepared, ranks) if saves else None
-        epoch = prepared.order.progress(state.cursor)
-        emit(
-            StepDone(
-                time=now(),
-                step=state.step,
-                total_steps=total,
-                epoch=epoch,
-                loss=result.loss,
-                learning_rate=rate,
-                gradient_norm=result.gradient_norm,
-                tokens_per_second=result.tokens / seconds,
-                time_left=(time.monotonic() - began) / (state.step - first) * (total - state.step),
-                eval_loss=eval_loss,
-            )
-        )
+        done = _step_done(prepared, state, result, eval_loss, pace)
+        emit(done)
         if saves:
-            metrics = Metrics(loss=result.loss, epoch=epoch, eval_loss=eval_loss)
-            folder = prepared.saver.save(
-                prepared.model, prepared.optimizer, state, total, metrics
-            )
-            emit(CheckpointWritten(time=now(), step=state.step, folder=folder))
+            emit(_save(prepared, state, done))
         if result.wants_stop:
             break
     return state.step >= total
@@ -179,6 +100,9 @@ def optimizer_step(
     Raises TrainingDivergedError, with the weights unchanged, where loss or gradients are not
     finite.
     """
+    began = time.monotonic()
+    rate = learning_rate(prepared.spec, step, prepared.total_steps)
+    set_learning_rate(prepared.optimizer, rate)
     # Every rank holds every example, so all know the divisor before the first backward pass.
     labels = sum(label_count(prepared.train[i]) for batch in plan.micro_batches for i in batch)
     mine = plan.of_rank(ranks.rank, ranks.world_size)
@@ -206,27 +130,8 @@ def optimizer_step(
         )
     prepared.optimizer.step()
     prepared.optimizer.zero_grad(set_to_none=True)
-    return StepResult(mean, norm, int(total_tokens), bool(wants_stop))
-
-
-def _examples(
-    run: TrainingRun,
-    volume: Volume,
-    template: PromptTemplate,
-    tokenizer: FittedTokenizer,
-    context: int,
-) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
-    if run.spec.max_length > context:
-        raise SpecError(
-            f"max_length: {run.spec.max_length} is more than the {context} tokens of this model's context."
-        )
-    examples = load_examples(
-        volume.dataset_rows(run.dataset_id), template, tokenizer, run.spec.max_length
-    )
-    train, held_out = split_examples(examples, run.spec.eval_split, run.spec.seed)
-    if not any(label_count(example) for example in train):
-        raise DatasetError("The data set leaves no token to train on.")
-    return train, held_out
+    seconds = time.monotonic() - began
+    return StepResult(mean, rate, norm, int(total_tokens), seconds, bool(wants_stop))
 
 
 def _evaluate(prepared: Prepared, ranks: Ranks) -> float | None:
@@ -236,17 +141,29 @@ def _evaluate(prepared: Prepared, ranks: Ranks) -> float | None:
         return held_out_loss(prepared.loss, prepared.held_out, prepared.spec.batch_size, ranks)
 
 
-def _effective_batch(spec: TrainingSpec, ranks: Ranks) -> int:
-    return spec.batch_size * spec.gradient_accumulation_steps * ranks.world_size
+def _step_done(
+    prepared: Prepared, state: RunState, result: StepResult, eval_loss: float | None, pace: Pace
+) -> StepDone:
+    return StepDone(
+        time=now(),
+        step=state.step,
+        total_steps=prepared.total_steps,
+        epoch=prepared.order.progress(state.cursor),
+        loss=result.loss,
+        learning_rate=result.learning_rate,
+        gradient_norm=result.gradient_norm,
+        tokens_per_second=result.tokens / result.seconds,
+        time_left=pace.time_left(state.step, prepared.total_steps),
+        eval_loss=eval_loss,
+    )
 
 
-def _autocast(
-    loss: nn.Module, dtype: torch.dtype, ranks: Ranks
-) -> Callable[[], AbstractContextManager[Any]]:
-    """FSDP casts by itself; a single process, or unsharded ones, compute under autocast."""
-    if isinstance(loss, parallel.FSDPModule) or dtype == torch.float32:
-        return nullcontext
-    return lambda: torch.autocast(ranks.device.type, dtype)
+def _save(prepared: Prepared, state: RunState, done: StepDone) -> CheckpointWritten:
+    metrics = Metrics(loss=done.loss, epoch=done.epoch, eval_loss=done.eval_loss)
+    folder = prepared.saver.save(
+        prepared.model, prepared.optimizer, state, prepared.total_steps, metrics
+    )
+    return CheckpointWritten(time=now(), step=state.step, folder=folder)
 
 
 def _started(prepared: Prepared, ranks: Ranks) -> Started:
@@ -259,7 +176,7 @@ def _started(prepared: Prepared, ranks: Ranks) -> Started:
         examples=len(prepared.train),
         total_steps=prepared.total_steps,
         learning_rate=prepared.spec.learning_rate or 0.0,
-        effective_batch_size=_effective_batch(prepared.spec, ranks),
+        effective_batch_size=prepared.order.effective_batch_size,
         resumed_step=prepared.state.step,
     )
 

@@ -48,8 +48,10 @@ def load_trainable(folder: Path, vocabulary: int) -> nn.Module:
     start at the mean of the old ones, so that a new token begins as an average one. Raises
     ModelUnsupportedError where the weights do not fit the config.
     """
+    model: Any
+    report: dict[str, Any]
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
             dtype=torch.float32,
             use_safetensors=True,

@@ -79,8 +79,10 @@ def shard(model: nn.Module, wrap: str | None, dtype: torch.dtype, loss: nn.Modul
         fully_shard(layer, mp_policy=policy)
         assert isinstance(layer, FSDPModule)
         # FSDP2 averages over ranks. Our loss is already divided by the label tokens of all ranks,
-        # so the gradients have to be summed.
+        # so the gradients have to be summed. A factor alone asks gloo for PREMUL_SUM, which it
+        # lacks (torch 2.13); the plain sum has to be forced.
         layer.set_gradient_divide_factor(1.0)
+        layer.set_force_sum_reduction_for_comms(True)
 
 
 def layer_class_names(model: nn.Module) -> set[str]:

@@ -73,7 +73,12 @@ class Saver:
             raise
 
     def _write(
-        self, folder: Path, model: Any, optimizer: torch.optim.Optimizer, state: RunState, final: bool
+        self,
+        folder: Path,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        state: RunState,
+        final: bool,
     ) -> bool:
         """Write this rank's files; True where there was no space for them.
 

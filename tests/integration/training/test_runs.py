@@ -8,13 +8,13 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
-
 from corral.checkpoints.folders import checkpoint_name, complete_checkpoints  # noqa: E402
 from corral.checkpoints.manifest import read_manifest, verify  # noqa: E402
 from corral.run import CheckpointWritten, Ended, Started, StepDone  # noqa: E402
 from corral.volume import Volume  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
 from tests.conditions import wait_until  # noqa: E402
 from tests.runs import losses, read_events, start_training, train, write_run  # noqa: E402
 from tests.tiny_models import tiny_gpt2, tiny_llama  # noqa: E402
@@ -36,6 +36,17 @@ def final_weights(volume: Volume, job_id: str):
     return load_file(complete_checkpoints(volume.checkpoints(job_id))[-1] / "model.safetensors")
 
 
+def assert_weights_close(first, second) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        other = second[name]
+        if name.endswith("attn.c_attn.bias"):
+            # Softmax does not change with a bias of the keys: its gradient is rounding noise, which
+            # Adam scales up to the size of any other.
+            tensor, other = (t.view(3, -1)[[0, 2]] for t in (tensor, other))
+        torch.testing.assert_close(tensor, other, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", BUILDERS)
 def test_one_and_two_ranks_give_the_same_losses_and_weights(
     volume: Volume, tmp_path: Path, family: str
@@ -48,10 +59,7 @@ def test_one_and_two_ranks_give_the_same_losses_and_weights(
     assert [e.world_size for e in (*one, *two) if isinstance(e, Started)] == [1, 2]
     assert losses(one) == pytest.approx(losses(two), rel=1e-4)
     assert len(losses(one)) == 6
-    first, second = final_weights(volume, "one"), final_weights(volume, "two")
-    assert first.keys() == second.keys()
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+    assert_weights_close(final_weights(volume, "one"), final_weights(volume, "two"))
 
 
 def test_a_checkpoint_is_a_plain_hugging_face_folder_with_its_template(
@@ -90,7 +98,9 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     def spec(processes: int) -> dict[str, int]:
         return {"gradient_accumulation_steps": 2 // processes, "processes": processes}
 
-    whole = train(write_run(volume, gpt2, job_id="whole", checkpoint_every=3, **spec(before)), before)
+    whole = train(
+        write_run(volume, gpt2, job_id="whole", checkpoint_every=3, **spec(before)), before
+    )
     resumed = train(
         write_run(
             volume,
@@ -107,16 +117,20 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     same_world = before == after
     assert got == (expected if same_world else pytest.approx(expected, rel=1e-4))
     folders = complete_checkpoints(volume.checkpoints("whole"))
-    assert [folder.name for folder in folders[-2:]] == [checkpoint_name(6, 1), checkpoint_name(6, 2)]
+    assert [folder.name for folder in folders[-2:]] == [
+        checkpoint_name(6, 1),
+        checkpoint_name(6, 2),
+    ]
     first, second = (load_file(folder / "model.safetensors") for folder in folders[-2:])
-    for name in first:
-        if same_world:
-            assert torch.equal(first[name], second[name]), name
-        else:
-            torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+    if same_world:
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    else:
+        assert_weights_close(first, second)
 
 
-def test_sigterm_ends_the_run_at_the_next_step_with_a_checkpoint(volume: Volume, gpt2: Path) -> None:
+def test_sigterm_ends_the_run_at_the_next_step_with_a_checkpoint(
+    volume: Volume, gpt2: Path
+) -> None:
     run_file = write_run(volume, gpt2, epochs=5000, processes=2)
     process = start_training(run_file, 2)
     try:
@@ -144,12 +158,14 @@ def test_what_the_user_can_mend_ends_the_run_with_a_code_and_a_sentence(
     assert "128" in events[-1].message
 
 
-def test_a_diverged_run_stops_and_keeps_its_last_good_checkpoint(volume: Volume, gpt2: Path) -> None:
-    events = train(
-        write_run(volume, gpt2, epochs=200, learning_rate=1.0, max_grad_norm=1e30, warmup_ratio=0.5, checkpoint_every=1)
-    )
+def test_a_run_whose_loss_is_not_finite_stops_before_it_spoils_the_weights(
+    volume: Volume, gpt2: Path
+) -> None:
+    weights = load_file(gpt2 / "model.safetensors")
+    weights["transformer.ln_f.bias"][0] = float("inf")
+    save_file(weights, gpt2 / "model.safetensors", metadata={"format": "pt"})
+    events = train(write_run(volume, gpt2))
     assert isinstance(events[-1], Ended)
-    assert events[-1].code == "TRAINING_DIVERGED"
-    for folder in complete_checkpoints(volume.checkpoints("job-1")):
-        weights = load_file(folder / "model.safetensors")
-        assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert (events[-1].outcome, events[-1].code) == ("failed", "TRAINING_DIVERGED")
+    assert "step 1" in events[-1].message
+    assert complete_checkpoints(volume.checkpoints("job-1")) == []

@@ -7,11 +7,11 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from transformers import AutoModelForCausalLM  # noqa: E402
-
 from corral.data.examples import TokenizedExample  # noqa: E402
 from corral.training.batches import label_count, make_batch  # noqa: E402
 from corral.training.model import LabelLoss, grow_vocabulary, load_trainable  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
 from tests.tiny_models import tiny_gpt2, tiny_llama  # noqa: E402
 
 CPU = torch.device("cpu")
