@@ -46,7 +46,7 @@ class TrainingRun(_Frozen):
         run_file.parent.mkdir(parents=True, exist_ok=True)
         temporary = run_file.with_suffix(".tmp")
         temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, run_file)
+        temporary.replace(run_file)
 
     @classmethod
     def read(cls, run_file: Path) -> TrainingRun:

@@ -6,6 +6,7 @@ Every variable begins with CORRAL_; REDIS_URL is also read without, since platfo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,5 +51,15 @@ class Settings(BaseSettings):
     launcher: str = Field("local", description="Where runs run: local.")
     inference_memory: int = Field(
         4 * 1024**3, gt=0, description="Bytes of weights that inference keeps loaded."
+    )
+    inference_precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Type to answer in; auto is bf16 where the device does it."
+    )
+    inference_slots: int = Field(8, ge=1, description="Answers that are written at a time.")
+    inference_waiting: int = Field(
+        64, ge=0, description="Requests that may wait for a slot; more are told BUSY."
+    )
+    torch_threads: int | None = Field(
+        None, ge=1, description="Threads that torch computes with; not given: torch's own choice."
     )
     log_level: str = Field("info", description="debug, info, warning or error.")

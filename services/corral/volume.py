@@ -44,8 +44,12 @@ class Volume:
     def run(self, job_id: str, attempt: int) -> RunFolder:
         return RunFolder(self.runs(job_id) / f"a{attempt}")
 
+    @property
+    def all_checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
     def checkpoints(self, job_id: str) -> Path:
-        return self.root / "checkpoints" / check_job_id(job_id)
+        return self.all_checkpoints / check_job_id(job_id)
 
     @property
     def bases(self) -> Path:

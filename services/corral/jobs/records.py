@@ -34,7 +34,8 @@ END_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # A loss may be NaN: JSON's null would not come back as a number.
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
 
 
 class Failure(_Frozen):

@@ -82,8 +82,8 @@ class JobStore(Protocol):
         lease. The job still carries the last attempt's handle, so that its run can be ended.
         """
 
-    async def wait_for_work(self, timeout: float) -> None:
-        """Return when a job may be there to claim, after `timeout` seconds at the latest."""
+    async def wait_for_work(self, seconds: float) -> None:
+        """Return when a job may be there to claim, after `seconds` at the latest."""
 
     async def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Job:
         """Extend the lease; returns the job, in which a wish to cancel shows."""

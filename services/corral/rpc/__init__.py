@@ -1,1 +1,1 @@
-"""What every gRPC server and client here shares: serving, health, errors, deadlines."""
+"""What every gRPC server and client here shares: serving and draining, errors, deadlines, health."""

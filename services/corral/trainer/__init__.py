@@ -1,1 +1,1 @@
-"""The gRPC trainer service, and the worker that takes jobs off the queue and launches them."""
+"""The gRPC trainer service, and the worker that takes jobs off the queue and launches their runs."""

@@ -1,0 +1,34 @@
+-- worker, lease in ms -> ok | none
+local worker, lease_ms = ARGV[3], tonumber(ARGV[4])
+
+local before = applied()
+if before then
+  local id, attempt = string.match(before, '^(%S+) (%d+)$')
+  if holds(id, attempt) then
+    return ok(id)
+  end
+end
+
+local reason = 'claimed by ' .. worker
+local id = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now_ms, 'LIMIT', 0, 1)[1]
+if id then
+  reason = 'the lease of ' .. field(id, 'worker') .. ' ran out; ' .. reason
+else
+  id = redis.call('ZRANGE', QUEUE, 0, 0)[1]
+  if not id then
+    hush()
+    return { 'none' }
+  end
+  redis.call('ZREM', QUEUE, id)
+  hush()
+end
+
+local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
+redis.call('ZADD', LEASES, now_ms + lease_ms, id)
+redis.call('HSETNX', job_key(id), 'started_at', now)
+set(id, 'worker', worker)
+if field(id, 'state') ~= 'CANCELLING' then
+  change_state(id, 'STARTING', reason)
+end
+remember(id .. ' ' .. attempt)
+return ok(id)

@@ -1,0 +1,20 @@
+-- id, attempt, progress as JSON or '', then kind and body as JSON of each event -> ok | fenced
+local id, attempt, progress = ARGV[3], ARGV[4], ARGV[5]
+
+if applied() then
+  return ok(id)
+end
+if not holds(id, attempt) then
+  return fenced(id)
+end
+for i = 6, #ARGV, 2 do
+  if ARGV[i] == 'metrics' and field(id, 'state') == 'STARTING' then
+    change_state(id, 'RUNNING', 'training')
+  end
+  append(id, ARGV[i + 1])
+end
+if progress ~= '' then
+  set(id, 'progress', progress)
+end
+remember(id)
+return ok(id)

@@ -1,0 +1,21 @@
+-- id, attempt, reason, strikes to add -> ok | fenced
+local id, attempt, reason, strikes = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+
+if applied() then
+  return ok(id)
+end
+if not holds(id, attempt) then
+  return fenced(id)
+end
+redis.call('HINCRBY', job_key(id), 'strikes', strikes)
+if field(id, 'state') == 'CANCELLING' then
+  end_job(id, 'CANCELLED', reason)
+else
+  redis.call('ZREM', LEASES, id)
+  set(id, 'worker', '')
+  change_state(id, 'QUEUED', reason)
+  -- Its rank is older than that of every job that was never claimed: this is the queue's front.
+  enqueue(id)
+end
+remember(id)
+return ok(id)

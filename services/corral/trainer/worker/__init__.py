@@ -1,0 +1,1 @@
+"""Takes jobs off the queue, starts their runs, tells the store how they go, publishes checkpoints."""

@@ -1,0 +1,72 @@
+"""`python -m corral.trainer.worker`: one worker, set up from the environment.
+
+SIGTERM or SIGINT lets the run at hand save a checkpoint, gives its job back to the queue, exits 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+
+from corral.errors import CorralError, InvalidRequestError
+from corral.jobs.redis_store import RedisJobStore
+from corral.launchers.base import Launcher
+from corral.launchers.local import LocalLauncher
+from corral.logging import configure_logging
+from corral.settings import Settings
+from corral.trainer.worker.loop import Worker
+from corral.trainer.worker.run import Tools
+from corral.volume import Volume
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    shutdown = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
+    store = RedisJobStore.connect(settings.redis_url)
+    try:
+        tools = Tools(
+            store=store,
+            launcher=make_launcher(settings),
+            volume=Volume(settings.data.expanduser()),
+            lease_seconds=settings.lease_seconds,
+            stop_seconds=settings.stop_seconds,
+        )
+        await Worker(tools, worker_name()).run(shutdown)
+    finally:
+        await store.close()
+
+
+def make_launcher(settings: Settings) -> Launcher:
+    """The launcher of that name. Raises InvalidRequestError for an unknown one."""
+    if settings.launcher == "local":
+        return LocalLauncher(stop_seconds=settings.stop_seconds)
+    raise InvalidRequestError(
+        f"CORRAL_LAUNCHER: there is no launcher {settings.launcher!r}.", "Known: local."
+    )
+
+
+def worker_name() -> str:
+    """A name that no other worker has, and that says where to find this one."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def main() -> int:
+    """Returns the exit code."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    try:
+        asyncio.run(run(settings))
+    except CorralError as error:
+        sys.stderr.write(f"corral worker: {error}\n")
+        return error.kind.value.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""What a run printed, made fit for an event: plain text, short lines, not too many.
+
+Knows nothing of the store.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+LONGEST_LINE = 500
+# A run that prints more between two looks has the middle left out of its events; the file has all.
+MOST_LINES_AT_ONCE = 50
+TAIL_LINES = 50
+_TAIL_BYTES = 64 * 1024
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean_line(raw: str) -> str:
+    """A line as a terminal would leave it: without colours, and the last state of a progress bar."""
+    shown = _ANSI.sub("", raw).rstrip("\r").rpartition("\r")[2]
+    plain = _CONTROL.sub("", shown).rstrip()
+    return plain if len(plain) <= LONGEST_LINE else plain[: LONGEST_LINE - 1] + "…"
+
+
+def clean_lines(raw: list[str]) -> list[str]:
+    """The lines that say something, at most MOST_LINES_AT_ONCE of them and a word about the rest."""
+    lines = [line for line in map(clean_line, raw) if line]
+    left_out = len(lines) - MOST_LINES_AT_ONCE
+    if left_out <= 0:
+        return lines
+    half = MOST_LINES_AT_ONCE // 2
+    return [*lines[:half], f"… {left_out} lines left out …", *lines[-half:]]
+
+
+def log_tail(log: Path) -> tuple[str, ...]:
+    """The last lines of a log that may not exist, its unfinished last one included."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            raw = file.read().decode("utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return ()
+    whole = raw if size <= _TAIL_BYTES else raw[1:]
+    return tuple(line for line in map(clean_line, whole) if line)[-TAIL_LINES:]

@@ -1,0 +1,78 @@
+"""The worker's loop: claim a job, carry it as far as it goes, take the next.
+
+Knows nothing of how a job is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from corral.errors import FencedError, JobNotFoundError, UnavailableError
+from corral.jobs.records import Job
+from corral.trainer.worker.run import Tools, run_job
+from corral.trainer.worker.tasks import end_tasks
+
+# A run takes the whole machine; more jobs at once are more workers.
+JOBS_AT_ONCE = 1
+# Also how soon a lease that ran out elsewhere is noticed at the latest.
+_WAIT_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Worker:
+    """Works JOBS_AT_ONCE jobs until told to shut down. `name` tells workers apart in the records."""
+
+    def __init__(self, tools: Tools, name: str) -> None:
+        self._tools = tools
+        self._name = name
+
+    async def run(self, shutdown: asyncio.Event) -> None:
+        """Return once `shutdown` is set and the job at hand is stopped, saved and given back."""
+        _log.info("waiting for jobs", worker=self._name)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(JOBS_AT_ONCE):
+                group.create_task(self._take_jobs(shutdown))
+        _log.info("stopped", worker=self._name)
+
+    async def _take_jobs(self, shutdown: asyncio.Event) -> None:
+        while not shutdown.is_set():
+            try:
+                job = await self._tools.store.claim(self._name, self._tools.lease_seconds)
+                if job is None:
+                    await _unless_set(shutdown, self._tools.store.wait_for_work(_WAIT_SECONDS))
+            except UnavailableError as error:
+                _log.warning("the store does not answer", error=error.message)
+                await _unless_set(shutdown, asyncio.sleep(_RETRY_SECONDS))
+            else:
+                if job is not None:
+                    await self._work(job, shutdown)
+
+    async def _work(self, job: Job, shutdown: asyncio.Event) -> None:
+        log = _log.bind(job=job.id, attempt=job.attempt)
+        log.info("claimed")
+        try:
+            await run_job(self._tools, job, shutdown)
+        except (FencedError, JobNotFoundError) as error:
+            log.warning("lost to another worker", error=error.message)
+        except UnavailableError as error:
+            log.warning("left to its lease", error=error.message)
+        except Exception:  # one job's trouble is not the next one's
+            log.exception("job left to its lease")
+
+
+async def _unless_set(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Await some work, but no longer than until the event is set. Raises what the work raises."""
+    working = asyncio.create_task(work)
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        await end_tasks((working, waiting))

@@ -1,0 +1,108 @@
+"""What becomes of a job after its run ended: a pure decision from what is known then.
+
+Knows nothing of how it is carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral.errors import CheckpointCorruptError, Kind, TrainingCrashedError, all_errors
+from corral.jobs.records import Failure, JobState
+from corral.launchers.base import RunStatus
+from corral.run import Ended
+
+MAX_STRIKES = 3
+
+# The user or an operator has to act first; trying again would end the same way.
+_FINAL_KINDS = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.CONFLICT, Kind.EXHAUSTED})
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The job reaches an end state."""
+
+    state: JobState
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """The job goes back to the queue; with a strike if the attempt got nowhere."""
+
+    reason: str
+    strike: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is known once a run has ended and everything that it wrote is told."""
+
+    ended: Ended | None
+    status: RunStatus
+    # Whether its last checkpoint is published.
+    is_complete: bool
+    cancel_wished: bool
+    shutting_down: bool
+    strikes: int
+    log_tail: tuple[str, ...]
+
+
+def judge(outcome: Outcome) -> Finish | Release:
+    """The one table of what a run's end means."""
+    ended = outcome.ended
+    is_done = ended is not None and ended.outcome == "done"
+    if is_done and outcome.is_complete:
+        return Finish(JobState.SUCCEEDED)
+    if outcome.cancel_wished:
+        return Finish(JobState.CANCELLED)
+    if is_done:
+        return strike(
+            CheckpointCorruptError.code,
+            "The run ended, but its last checkpoint is missing or damaged.",
+            outcome.strikes,
+            outcome.log_tail,
+        )
+    if outcome.shutting_down and (ended is None or ended.outcome == "stopped"):
+        return Release("The worker shuts down; another goes on from the last checkpoint.", False)
+    if ended is None:
+        return strike(
+            TrainingCrashedError.code, _crash(outcome.status), outcome.strikes, outcome.log_tail
+        )
+    if ended.outcome == "stopped":
+        return Release("The run was stopped from outside; it goes on from its checkpoint.", False)
+    return _failed(ended, outcome)
+
+
+def strike(
+    code: str, message: str, strikes: int, log_tail: tuple[str, ...] = ()
+) -> Finish | Release:
+    """One more attempt that died: another try, or the end after MAX_STRIKES in a row."""
+    if strikes + 1 < MAX_STRIKES:
+        return Release(message, True)
+    sentence = f"{message} That was attempt {MAX_STRIKES} in a row that got nowhere."
+    return Finish(JobState.FAILED, Failure(code=code, message=sentence, log_tail=log_tail))
+
+
+def _failed(ended: Ended, outcome: Outcome) -> Finish | Release:
+    known = all_errors().get(ended.code)
+    code = ended.code or TrainingCrashedError.code
+    message = ended.message or "The run failed and did not say why."
+    if known is None or known.kind not in _FINAL_KINDS:
+        return strike(code, message, outcome.strikes, outcome.log_tail)
+    failure = Failure(code=code, message=message, log_tail=outcome.log_tail)
+    return Finish(JobState.FAILED, failure)
+
+
+def _crash(status: RunStatus) -> str:
+    if status.signal:
+        how = f"It was killed by {status.signal}"
+        # Linux' out-of-memory killer leaves no other trace in the run.
+        why = ", often for want of memory" if status.signal == "SIGKILL" else ""
+        how += why
+    elif status.exit_code is not None:
+        how = f"Its exit code was {status.exit_code}"
+    else:
+        how = "Its exit code is not known"
+    detail = f" ({status.detail.rstrip('.')})" if status.detail else ""
+    return f"The run ended without saying why. {how}{detail}."
