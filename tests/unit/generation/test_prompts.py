@@ -1,0 +1,65 @@
+"""Messages become exactly the tokens that training put before an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from corral.data.conversation import Conversation, Message
+from corral.errors import InvalidRequestError
+from corral.generation.prompts import chat_prompt, check_messages, raw_prompt
+from corral.volume import Volume
+
+from tests.checkpoint_builders import write_checkpoint
+from tests.tiny_models import END_TOKEN
+
+USER = Message("user", "Who made you?")
+ANSWER = Message("assistant", "A test.")
+SYSTEM = Message("system", "Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("messages", "complaint"),
+    [
+        ([], "no messages"),
+        ([USER, ANSWER], "role assistant"),
+        ([SYSTEM], "role system"),
+        ([USER, SYSTEM, USER], r"messages\[1\] is a system"),
+        ([Message("user", " \n")], "empty"),
+    ],
+)
+def test_messages_that_nobody_could_answer_are_refused(
+    messages: list[Message], complaint: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=complaint):
+        check_messages(messages)
+
+
+def test_a_message_may_be_input_alone() -> None:
+    check_messages([Message("user", "", input="Translate me.")])
+
+
+@pytest.mark.torch
+def test_the_prompt_is_what_training_saw_before_the_answer(
+    gpt2_folder: Path, tmp_path: Path
+) -> None:
+    from corral.generation.loading import load_model
+
+    model = load_model(write_checkpoint(Volume(tmp_path), gpt2_folder, preamble="Praise them."))
+    trained = model.tokenizer.encode_segments(
+        model.template.render_training(Conversation((USER, ANSWER)))
+    )
+    prompt = chat_prompt(model, [USER])
+    first_trained = trained.trained.index(True)
+    assert prompt == trained.ids[:first_trained]
+    assert "Praise them." in model.tokenizer.decode(prompt)
+
+
+@pytest.mark.torch
+def test_special_tokens_in_a_raw_prompt_are_plain_characters(gpt2_folder: Path) -> None:
+    from corral.generation.loading import load_model
+
+    model = load_model(gpt2_folder)
+    ids = raw_prompt(model, f"a{END_TOKEN}b")
+    assert not model.end_ids & set(ids)
+    assert model.tokenizer.decode(ids) == f"a{END_TOKEN}b"

@@ -1,0 +1,148 @@
+"""Models come into memory once, stay while they are used, and make room for each other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from corral.errors import BusyError, CheckpointCorruptError, InvalidRequestError
+from corral.inference.loaded import ModelCache
+
+MIB = 1024**2
+SECONDS = 10
+A, B, C = Path("a"), Path("b"), Path("c")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model that is only a size."""
+
+    folder: Path
+    size_bytes: int
+
+
+class Disk:
+    """Folders with sizes; counts loads, holds or fails them when told."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.sizes = {Path(name): size for name, size in sizes.items()}
+        self.loads: list[Path] = []
+        self.broken: set[Path] = set()
+        self.may_load = threading.Event()
+        self.may_load.set()
+        self.loading = threading.Event()
+
+    def load(self, folder: Path) -> Weights:
+        self.loads.append(folder)
+        self.loading.set()
+        assert self.may_load.wait(SECONDS)
+        if folder in self.broken:
+            raise CheckpointCorruptError(f"{folder} is not what was written.")
+        return Weights(folder, self.sizes[folder])
+
+    def estimate(self, folder: Path) -> int:
+        return self.sizes[folder]
+
+    def cache(self, budget: int) -> ModelCache[Weights]:
+        return ModelCache(self.load, self.estimate, budget=budget)
+
+
+async def touch(cache: ModelCache[Weights], folder: Path) -> Weights:
+    async with cache.use(folder) as model:
+        return model
+
+
+async def test_a_model_is_loaded_once_and_kept() -> None:
+    disk = Disk(a=10)
+    cache = disk.cache(100)
+    assert not cache.is_loaded(A)
+    assert await touch(cache, A) is await touch(cache, A)
+    assert cache.is_loaded(A)
+    assert disk.loads == [A]
+
+
+async def test_a_model_that_two_ask_for_at_once_is_loaded_once() -> None:
+    disk = Disk(a=10)
+    cache = disk.cache(100)
+    models = await asyncio.gather(*(touch(cache, A) for _ in range(5)))
+    assert len({id(model) for model in models}) == 1
+    assert disk.loads == [A]
+
+
+async def test_the_longest_unused_makes_room() -> None:
+    disk = Disk(a=40, b=40, c=40)
+    cache = disk.cache(100)
+    for folder in (A, B, A, C):
+        await touch(cache, folder)
+    assert [cache.is_loaded(folder) for folder in (A, B, C)] == [True, False, True]
+
+
+async def test_a_model_in_use_is_never_evicted() -> None:
+    disk = Disk(a=60, b=60)
+    cache = disk.cache(100)
+    async with cache.use(A):
+        with pytest.raises(BusyError, match="CORRAL_INFERENCE_MEMORY"):
+            await touch(cache, B)
+        assert cache.is_loaded(A)
+    await touch(cache, B)
+    assert not cache.is_loaded(A)
+
+
+async def test_nothing_is_evicted_for_a_model_that_does_not_fit_anyway() -> None:
+    disk = Disk(a=30, b=50, c=60)
+    cache = disk.cache(100)
+    await touch(cache, A)
+    async with cache.use(B):
+        with pytest.raises(BusyError):
+            await touch(cache, C)
+    assert cache.is_loaded(A)
+
+
+async def test_a_model_above_the_budget_is_refused_with_both_sizes() -> None:
+    disk = Disk(a=5000 * MIB)
+    with pytest.raises(InvalidRequestError, match=r"needs 4\.9 GiB .* may use 4\.0 GiB") as refused:
+        await touch(disk.cache(4096 * MIB), A)
+    assert "CORRAL_INFERENCE_MEMORY" in refused.value.hint
+    assert disk.loads == []
+
+
+async def test_a_model_that_is_loaded_answers_while_another_loads() -> None:
+    disk = Disk(a=10, b=10)
+    cache = disk.cache(100)
+    await touch(cache, A)
+    disk.loading.clear()
+    disk.may_load.clear()
+    loading = asyncio.create_task(touch(cache, B))
+    assert await asyncio.to_thread(disk.loading.wait, SECONDS)
+    assert (await touch(cache, A)).folder == A
+    assert not cache.is_loaded(B)
+    disk.may_load.set()
+    assert (await loading).folder == B
+
+
+async def test_a_failed_load_is_everybodys_error_and_is_tried_again() -> None:
+    disk = Disk(a=10)
+    disk.broken.add(A)
+    cache = disk.cache(100)
+    results = await asyncio.gather(touch(cache, A), touch(cache, A), return_exceptions=True)
+    assert [type(result) for result in results] == [CheckpointCorruptError] * 2
+    disk.broken.clear()
+    assert (await touch(cache, A)).folder == A
+
+
+async def test_a_caller_who_goes_away_does_not_end_the_load_for_others() -> None:
+    disk = Disk(a=10)
+    disk.may_load.clear()
+    cache = disk.cache(100)
+    gone = asyncio.create_task(touch(cache, A))
+    assert await asyncio.to_thread(disk.loading.wait, SECONDS)
+    stays = asyncio.create_task(touch(cache, A))
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    disk.may_load.set()
+    assert (await stays).folder == A
+    assert disk.loads == [A]
