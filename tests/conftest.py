@@ -47,6 +47,6 @@ async def store(redis_url: str, namespace: str) -> AsyncIterator[RedisJobStore]:
     yield store
     await store.close()
     client = Redis.from_url(redis_url)
-    async for key in client.scan_iter(f"{namespace}:*", count=1000):
-        await client.delete(key)
+    if left := [key async for key in client.scan_iter(f"{namespace}:*", count=1000)]:
+        await client.unlink(*left)
     await client.aclose()

@@ -77,12 +77,16 @@ class CheckpointWriter:
         StorageFullError; FileExistsError where the name is taken, which no fenced attempt does.
         """
         if self._final.exists():
-            raise FileExistsError(errno.EEXIST, "this attempt already wrote that step", str(self._final))
+            raise FileExistsError(
+                errno.EEXIST, "this attempt already wrote that step", str(self._final)
+            )
         files = sorted(path for path in self.path.rglob("*") if path.is_file())
         entries = {path.relative_to(self.path).as_posix(): _persist(path) for path in files}
         with storage_errors(f"checkpoint {self._final.name}"):
             manifest = self.path / MANIFEST_NAME
-            manifest.write_text(make_manifest(entries).model_dump_json(indent=2) + "\n", encoding="utf-8")
+            manifest.write_text(
+                make_manifest(entries).model_dump_json(indent=2) + "\n", encoding="utf-8"
+            )
             _fsync(manifest)
         for folder in {path.parent for path in files} | {self.path}:
             _fsync(folder)

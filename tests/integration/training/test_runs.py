@@ -38,13 +38,13 @@ def final_weights(volume: Volume, job_id: str):
 
 def assert_weights_close(first, second) -> None:
     assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        other = second[name]
+    for name in first:
+        pair = first[name], second[name]
         if name.endswith("attn.c_attn.bias"):
             # Softmax does not change with a bias of the keys: its gradient is rounding noise, which
             # Adam scales up to the size of any other.
-            tensor, other = (t.view(3, -1)[[0, 2]] for t in (tensor, other))
-        torch.testing.assert_close(tensor, other, rtol=1e-3, atol=1e-5)
+            pair = tuple(bias.view(3, -1)[[0, 2]] for bias in pair)
+        torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", BUILDERS)

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from corral.checkpoints.folders import (
     CheckpointWriter,
     checkpoint_name,
@@ -124,7 +123,10 @@ def test_a_removed_checkpoint_is_gone_and_removing_it_again_changes_nothing(tmp_
 
 
 def test_no_space_left_is_said_in_our_words() -> None:
-    with pytest.raises(StorageFullError, match="No space is left on the volume for step 3"), storage_errors("step 3"):
+    with (
+        pytest.raises(StorageFullError, match="No space is left on the volume for step 3"),
+        storage_errors("step 3"),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
