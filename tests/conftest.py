@@ -9,9 +9,10 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis.asyncio import Redis
+
 from corral.jobs.embedded import EmbeddedRedis
 from corral.jobs.redis_store import RedisJobStore
-from redis.asyncio import Redis
 
 pytest.register_assert_rewrite("tests.conformance")
 

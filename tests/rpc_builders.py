@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+
 from corral.rpc.serving import GrpcServer, Register
 from corral.settings import Settings
 

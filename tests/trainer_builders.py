@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.rpc_builders import running
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
 from corral.jobs.store import JobStore
 from corral.rpc.channel import open_aio_channel
 from corral.settings import Settings
@@ -15,9 +18,6 @@ from corral.trainer.service import TrainerService, registration
 from corral.v1 import trainer_pb2 as pb
 from corral.v1 import trainer_pb2_grpc
 from corral.volume import Volume
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-from tests.rpc_builders import running
 
 CONTEXT = 512
 END_TOKEN = "<|endoftext|>"

@@ -27,7 +27,8 @@ EXIT_STOPPED = 75
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Without "constants", a loss that is no number would be written as null and not be read again.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class TrainingRun(_Frozen):

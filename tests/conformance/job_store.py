@@ -8,6 +8,8 @@ from contextlib import aclosing
 from typing import cast
 
 import pytest
+from tests.job_builders import DATASET, checkpoint, failure, measured, states, submission
+
 from corral.errors import ConflictError, FencedError, InvalidRequestError, JobNotFoundError
 from corral.jobs.records import (
     CheckpointPublished,
@@ -19,8 +21,6 @@ from corral.jobs.records import (
     StateChanged,
 )
 from corral.jobs.store import JobStore
-
-from tests.job_builders import DATASET, checkpoint, failure, measured, states, submission
 
 ExpireLease = Callable[[str], Awaitable[None]]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance.stand_in_run import FAMILY
+
 from corral.launchers.base import Launcher, RunStatus
 from corral.launchers.processes import start_time
-
-from tests.conformance.stand_in_run import FAMILY
 
 NewLauncher = Callable[[], Launcher]
 

@@ -1,7 +1,6 @@
 """Prompt templates: from a conversation to pieces of text, of which the answers are trained.
 
-Four by name: `alpaca` (Stanford Alpaca's, https://github.com/tatsu-lab/stanford_alpaca, train.py,
-with an exchangeable preamble), `chatml`, `model` (the base model's own) and `jinja` (the user's). All
+Four by name: `alpaca` (see corral.data.alpaca, with an exchangeable preamble), `chatml`, `model` (the base model's own) and `jinja` (the user's). All
 that a template needs to render is in its manifest, so a checkpoint renders in chat what it was
 trained on. Knows nothing of tokens beyond their names.
 """
@@ -11,30 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from corral.data.alpaca import AlpacaTexts
 from corral.data.chat_template import ChatTemplate
 from corral.data.conversation import Conversation, Message
 from corral.data.model_files import ModelTexts, read_model_texts
-from corral.data.segments import Segment, joined
+from corral.data.segments import Segment
 from corral.errors import TemplateError
 from corral.spec import TrainingSpec
 
 __all__ = ["PromptTemplate", "Segment", "TemplateName"]
 
 TemplateName = Literal["alpaca", "chatml", "model", "jinja"]
-
-_ALPACA_PREAMBLE = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request."
-)
-_ALPACA_PREAMBLE_WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further "
-    "context. Write a response that appropriately completes the request."
-)
 
 _CHATML_START = "<|im_start|>"
 _CHATML_END = "<|im_end|>"
@@ -56,9 +47,9 @@ class PromptTemplate:
     """A template, complete: renders without any file."""
 
     name: TemplateName
-    # alpaca's, in place of its own two.
-    preamble: str | None = None
-    # Jinja, for all but alpaca.
+    # For alpaca alone.
+    texts: AlpacaTexts | None = None
+    # Jinja, for all others.
     source: str | None = None
     # The base model's special tokens by their names in Jinja ("bos_token"), sorted.
     tokens: tuple[tuple[str, str], ...] = ()
@@ -75,7 +66,7 @@ class PromptTemplate:
         Raises TemplateError where the base model has no template or the source does not render.
         """
         if spec.template == "alpaca":
-            return cls("alpaca", preamble=spec.preamble)
+            return cls.alpaca(spec.preamble)
         if spec.template == "chatml":
             return cls.chatml()
         texts = read_model_texts(base_folder) if base_folder is not None else ModelTexts()
@@ -94,9 +85,14 @@ class PromptTemplate:
         """
         texts = read_model_texts(base_folder)
         if texts.chat_template is None:
-            return cls("alpaca")
+            return cls.alpaca()
         template = cls("model", source=texts.chat_template, tokens=texts.named_tokens)
         return template._finding_end(texts)
+
+    @classmethod
+    def alpaca(cls, preamble: str | None = None) -> PromptTemplate:
+        """Stanford Alpaca's, with a preamble of one's own or with its two."""
+        return cls("alpaca", texts=AlpacaTexts.with_preamble(preamble))
 
     @classmethod
     def chatml(cls) -> PromptTemplate:
@@ -121,8 +117,8 @@ class PromptTemplate:
         messages = conversation.messages
         if not any(message.role == "assistant" for message in messages):
             raise TemplateError("There is no answer in the conversation.")
-        if self.name == "alpaca":
-            return self._alpaca(messages)
+        if self.texts is not None:
+            return self.texts.segments(messages)
         return self._chat.segments(messages)
 
     def render_prompt(self, conversation: Conversation) -> list[Segment]:
@@ -134,32 +130,13 @@ class PromptTemplate:
         assert self.source is not None, "only alpaca has no source"
         return ChatTemplate(self.name, self.source, self.tokens, self.end_token)
 
-    def _alpaca(self, messages: tuple[Message, ...]) -> list[Segment]:
-        system = messages[0].content if messages[0].role == "system" else None
-        turns = messages[1:] if system is not None else messages
-        segments = [Segment(self._alpaca_opening(system, turns[0]), trained=False)]
-        for message in turns:
-            if message.role == "system":
-                raise TemplateError("The alpaca template takes a system message only at the start.")
-            if message.role == "user":
-                segments.append(Segment(_alpaca_block(message), trained=False))
-            else:
-                segments.append(Segment(message.content, message.trained, answer=True))
-        last_answer = max(at for at, segment in enumerate(segments) if segment.answer)
-        return joined(segments[: last_answer + 1])
-
-    def _alpaca_opening(self, system: str | None, first: Message) -> str:
-        own = _ALPACA_PREAMBLE_WITH_INPUT if first.input else _ALPACA_PREAMBLE
-        preamble = self.preamble if self.preamble is not None else own
-        return preamble if system is None else f"{preamble}\n\n{system}"
-
     # ---------------------------------------------------------------- in a checkpoint
 
     def to_manifest(self) -> dict[str, Any]:
         """Everything that rendering needs, as JSON values."""
         return {
             "name": self.name,
-            "preamble": self.preamble,
+            "texts": self.texts and asdict(self.texts),
             "source": self.source,
             "tokens": dict(self.tokens),
             "end_token": self.end_token,
@@ -172,7 +149,7 @@ class PromptTemplate:
         try:
             template = cls(
                 name=manifest["name"],
-                preamble=manifest["preamble"],
+                texts=AlpacaTexts(**manifest["texts"]) if manifest["texts"] else None,
                 source=manifest["source"],
                 tokens=tuple(sorted(manifest["tokens"].items())),
                 end_token=manifest["end_token"],
@@ -184,8 +161,9 @@ class PromptTemplate:
             ) from error
         if template.name not in get_args(TemplateName):
             raise TemplateError(f"There is no prompt template {template.name!r:.80}.")
-        if (template.name == "alpaca") != (template.source is None):
-            raise TemplateError(f"The manifest's prompt template {template.name} has no source.")
+        needed = template.texts if template.name == "alpaca" else template.source
+        if needed is None:
+            raise TemplateError(f"The manifest's prompt template {template.name} has no text.")
         return template
 
     @property
@@ -193,8 +171,3 @@ class PromptTemplate:
         """Hex digest of the manifest's part: the same exactly when the rendering is."""
         text = json.dumps(self.to_manifest(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _alpaca_block(message: Message) -> str:
-    further = f"\n\n### Input:\n{message.input}" if message.input else ""
-    return f"\n\n### Instruction:\n{message.content}{further}\n\n### Response:"

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from corral.bases import check_architecture, context_length
+from corral.bases import context_length
 from corral.checkpoints.manifest import MANIFEST_NAME, verify
 from corral.data.model_files import read_json
 from corral.data.templates import PromptTemplate
 from corral.data.tokenizing import TextTokenizer
 from corral.devices import compute_dtype
-from corral.errors import CheckpointCorruptError, ModelUnsupportedError
+from corral.errors import CheckpointCorruptError
+from corral.networks import load_network, unloadable
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,6 @@ class LoadedModel:
     context_length: int
     end_ids: frozenset[int]
     size_bytes: int
-    # Held while encoding: the tokenizer switches special tokens on and off as it goes, and two
-    # threads at once could let a user's text become one.
-    encoding: Lock = field(default_factory=Lock)
 
 
 def load_model(folder: Path, *, precision: str = "auto") -> LoadedModel:
@@ -54,13 +50,12 @@ def load_model(folder: Path, *, precision: str = "auto") -> LoadedModel:
     Raises CheckpointCorruptError where a checkpoint is not what was written, ModelUnsupportedError
     where a folder is incomplete or of an unknown architecture.
     """
-    manifest = verify(folder) if (folder / MANIFEST_NAME).exists() else None
-    check_architecture(folder)
+    manifest = verify(folder, with_state=False) if (folder / MANIFEST_NAME).exists() else None
     tokenizer = TextTokenizer.from_folder(folder)
     if manifest is not None and tokenizer.sha256 != manifest.tokenizer_sha256:
         raise CheckpointCorruptError(f"{folder}: the tokenizer is not the one it was trained with.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = _load_network(folder, compute_dtype(precision, device)).to(device)
+    network = load_network(folder, compute_dtype(precision, device)).to(device).eval()
     _check_vocabulary(folder, network, tokenizer)
     template = (
         PromptTemplate.of_base(folder)
@@ -86,7 +81,7 @@ def estimate_bytes(folder: Path, *, precision: str = "auto") -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise _unloadable(folder, "there is no .safetensors file in it")
+        raise unloadable(folder, "there is no .safetensors file in it")
     elements = sum(_element_count(file) for file in files)
     return elements * compute_dtype(precision, device).itemsize
 
@@ -102,40 +97,13 @@ def _element_count(file: Path) -> int:
         shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
         return sum(torch.Size(shape).numel() for shape in shapes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise _unloadable(
-            file.parent, f"{file.name} is not a safetensors file ({error})"
-        ) from error
-
-
-def _load_network(folder: Path, dtype: torch.dtype) -> Any:
-    try:
-        # Any: the stubs do not know that output_loading_info makes it two.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    # transformers raises whatever its parts raise; safetensors' own error derives from Exception.
-    except Exception as error:
-        raise _unloadable(folder, str(error).partition("\n")[0] or type(error).__name__) from error
-    network, report = loaded
-    absent = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-    if absent:
-        raise _unloadable(
-            folder, f"{len(absent)} tensors are absent or of a wrong shape: {absent[0]}"
-        )
-    network.eval()
-    return network
+        raise unloadable(file.parent, f"{file.name} is not a safetensors file ({error})") from error
 
 
 def _check_vocabulary(folder: Path, network: Any, tokenizer: TextTokenizer) -> None:
     rows = network.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > rows:
-        raise _unloadable(
+        raise unloadable(
             folder,
             f"its tokenizer has {tokenizer.vocab_size:,} tokens, its embedding {rows:,} rows",
         )
@@ -155,10 +123,3 @@ def _size_bytes(network: Any) -> int:
     # parameters() and buffers() name a tied tensor once.
     tensors = (*network.parameters(), *network.buffers())
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _unloadable(folder: Path, why: str) -> ModelUnsupportedError:
-    return ModelUnsupportedError(
-        f"The model in {folder} can't be loaded: {why}.",
-        "Use a complete Hugging Face folder with safetensors, as save_pretrained writes it.",
-    )

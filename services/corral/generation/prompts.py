@@ -24,7 +24,7 @@ def chat_prompt(model: LoadedModel, messages: Sequence[Message]) -> list[int]:
     """
     check_messages(messages)
     segments = model.template.render_prompt(Conversation(tuple(messages)))
-    return _encode(model, segments)
+    return model.tokenizer.encode_prompt(segments)
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -52,9 +52,4 @@ def raw_prompt(model: LoadedModel, text: str) -> list[int]:
     """Token ids of a text that is continued as it is, without any template. Names of special tokens
     in it are plain characters.
     """
-    return _encode(model, [Segment(text, trained=False)])
-
-
-def _encode(model: LoadedModel, segments: list[Segment]) -> list[int]:
-    with model.encoding:
-        return model.tokenizer.encode_prompt(segments)
+    return model.tokenizer.encode_prompt([Segment(text, trained=False)])

@@ -17,6 +17,7 @@ Knows nothing of gRPC, launchers or files.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -144,6 +145,10 @@ class RedisJobStore:
 
     async def watch(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
         while not await self._nothing_follows(job_id, after):
+            # Python 3.11's asyncio.wait_for, through which redis-py sends, may swallow a
+            # cancellation; the watch would then wait on for a client that has left.
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError
             for event in await self._events(job_id, after):
                 yield event
                 after = event.number

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
 
-from corral.errors import ModelUnsupportedError
+from corral.networks import load_network
 from corral.training.batches import Batch
 
 
@@ -46,28 +45,9 @@ def load_trainable(folder: Path, vocabulary: int) -> nn.Module:
 
     `vocabulary` is the tokenizer's size; where it exceeds the embedding's rows, rows are added that
     start at the mean of the old ones, so that a new token begins as an average one. Raises
-    ModelUnsupportedError where the weights do not fit the config.
+    ModelUnsupportedError, see `load_network`.
     """
-    model: Any
-    report: dict[str, Any]
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelUnsupportedError(f"The model in {folder} can't be loaded: {error}") from error
-    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
-    if absent:
-        raise ModelUnsupportedError(
-            f"The weights in {folder} do not fit its config.json: {absent[0]} is absent or of"
-            f" another shape ({len(absent)} such tensors).",
-            "Use a complete folder, as save_pretrained writes it.",
-        )
+    model = load_network(folder, torch.float32)
     grow_vocabulary(model, vocabulary)
     model.train()
     module: nn.Module = model

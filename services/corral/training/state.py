@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from corral.checkpoints.manifest import STATE_FOLDER
 from corral.errors import CheckpointCorruptError
 from corral.training.order import Cursor
 from corral.training.parallel import Ranks
 
-_FOLDER = "state"
 _CURSOR_FILE = "state.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -43,7 +43,7 @@ def save_state(
 
     Unsharded weights are the same on every rank, so only the main one writes theirs.
     """
-    target = folder / _FOLDER
+    target = folder / STATE_FOLDER
     target.mkdir(exist_ok=True)
     tensors = {
         f"{moment}.{name}": _local(optimizer.state[parameter][moment]).contiguous().cpu()
@@ -63,7 +63,7 @@ def load_state(
 
     Raises CheckpointCorruptError where a file is missing or does not fit the model.
     """
-    source = folder / _FOLDER
+    source = folder / STATE_FOLDER
     try:
         raw = json.loads((source / _CURSOR_FILE).read_bytes())
         state = RunState(raw["step"], Cursor(**raw["cursor"]))
@@ -84,7 +84,7 @@ def load_state(
 
 def has_state(folder: Path) -> bool:
     """Whether training can go on from this checkpoint."""
-    return (folder / _FOLDER / _CURSOR_FILE).is_file()
+    return (folder / STATE_FOLDER / _CURSOR_FILE).is_file()
 
 
 def _shard_files(source: Path) -> list[Path]:

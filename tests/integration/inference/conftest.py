@@ -9,6 +9,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.checkpoint_builders import publish_job, write_checkpoint
+from tests.fakes import MemoryJobStore
+from tests.rpc_builders import running
+from tests.tiny_models import tiny_gpt2, tiny_llama
+
 from corral.inference.engine import Engine
 from corral.inference.loaded import ModelCache
 from corral.inference.models import Catalog
@@ -16,11 +21,6 @@ from corral.inference.service import InferenceService, registration
 from corral.rpc.channel import open_aio_channel
 from corral.v1 import inference_pb2_grpc
 from corral.volume import Volume
-
-from tests.checkpoint_builders import publish_job, write_checkpoint
-from tests.fakes import MemoryJobStore
-from tests.rpc_builders import running
-from tests.tiny_models import tiny_gpt2, tiny_llama
 
 FINE_TUNED = "ft:tiny-gpt2:pirate:job-1:ckpt-step-10"
 

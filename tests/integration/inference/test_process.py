@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from corral.rpc.channel import open_aio_channel
 from corral.rpc.health import wait_until_serving
 from corral.v1 import inference_pb2 as pb

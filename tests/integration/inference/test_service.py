@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.integration.inference.conftest import FINE_TUNED, Served
+
 from corral.data.conversation import Message
 from corral.errors import (
     CorralError,
@@ -19,8 +21,6 @@ from corral.generation.sampling import SamplingOptions
 from corral.rpc.channel import translated_errors
 from corral.v1 import inference_pb2 as pb
 from corral.volume import Volume
-
-from tests.integration.inference.conftest import FINE_TUNED, Served
 
 pytestmark = pytest.mark.torch
 

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.conformance.job_store import LEASE, all_events, claim, events_so_far, watching
+from tests.job_builders import checkpoint, measured, submission
+
 from corral.errors import UnavailableError
 from corral.jobs.embedded import EmbeddedRedis
 from corral.jobs.records import JobState, Logged
 from corral.jobs.redis_store import RedisJobStore
-
-from tests.conformance.job_store import LEASE, all_events, claim, events_so_far, watching
-from tests.job_builders import checkpoint, measured, submission
 
 READY_SECONDS = 20
 

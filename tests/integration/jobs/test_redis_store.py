@@ -11,12 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from corral.errors import InvalidRequestError, UnavailableError
-from corral.jobs.connection import RedisConnection
-from corral.jobs.records import JobState, Logged, Measured
-from corral.jobs.redis_store import RedisJobStore
 from redis.asyncio import Redis
-
 from tests.conformance.job_store import (
     LEASE,
     PATIENCE,
@@ -30,6 +25,11 @@ from tests.conformance.job_store import (
     watching,
 )
 from tests.job_builders import checkpoint, measured, submission
+
+from corral.errors import InvalidRequestError, UnavailableError
+from corral.jobs.connection import RedisConnection
+from corral.jobs.records import JobState, Logged, Measured
+from corral.jobs.redis_store import RedisJobStore
 
 
 @pytest.fixture

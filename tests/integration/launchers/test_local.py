@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance import launcher as conformance
+from tests.conformance import stand_in_run
+from tests.conformance.launcher import Runs, ended, living, pids, until
+
 from corral.errors import LaunchError
 from corral.launchers.base import Launcher
 from corral.launchers.local import LocalLauncher, torchrun
 from corral.launchers.processes import start_time
-
-from tests.conformance import launcher as conformance
-from tests.conformance import stand_in_run
-from tests.conformance.launcher import Runs, ended, living, pids, until
 
 
 def stand_in(run_file: Path, processes: int) -> list[str]:

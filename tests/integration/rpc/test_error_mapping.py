@@ -7,6 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import BaseModel
+from tests.rpc_builders import SERVICE, call, echo_service, running, unix_address
+
 from corral.errors import (
     CorralError,
     DatasetError,
@@ -17,9 +20,6 @@ from corral.errors import (
     UnavailableError,
 )
 from corral.rpc.channel import open_aio_channel, open_channel, translated_errors
-from pydantic import BaseModel
-
-from tests.rpc_builders import SERVICE, call, echo_service, running, unix_address
 
 KINDS = ["UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream"]
 

@@ -11,6 +11,10 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests.rpc_builders import SERVICE, call, echo_service, running, unix_address
+
 from corral.errors import AlreadyRunningError, UnavailableError
 from corral.rpc.channel import (
     CHECKING_SECONDS,
@@ -22,10 +26,6 @@ from corral.rpc.channel import (
 from corral.rpc.health import wait_until_serving
 from corral.rpc.serving import GrpcServer, join_address
 from corral.settings import Settings
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
-from tests.rpc_builders import SERVICE, call, echo_service, running, unix_address
 
 KINDS = ["UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream"]
 

@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from tests.fakes import MemoryJobStore
+from tests.trainer_builders import ROWS, jsonl, trainer, upload
+
 from corral.errors import (
     ConflictError,
     DatasetError,
@@ -18,9 +21,6 @@ from corral.spec import TrainingSpec
 from corral.trainer.datasets import DatasetStore
 from corral.v1 import trainer_pb2 as pb
 from corral.volume import Volume
-
-from tests.fakes import MemoryJobStore
-from tests.trainer_builders import ROWS, jsonl, trainer, upload
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from corral.rpc.channel import open_aio_channel
 from corral.rpc.health import wait_until_serving
 from corral.v1 import trainer_pb2 as pb

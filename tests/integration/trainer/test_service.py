@@ -8,6 +8,9 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.fakes import MemoryJobStore
+from tests.trainer_builders import CONTEXT, ROWS, jsonl, trainer, upload, write_base
+
 from corral import __version__
 from corral.errors import (
     ConflictError,
@@ -26,9 +29,6 @@ from corral.rpc.channel import translated_errors
 from corral.spec import TrainingSpec
 from corral.v1 import trainer_pb2 as pb
 from corral.volume import Volume
-
-from tests.fakes import MemoryJobStore
-from tests.trainer_builders import CONTEXT, ROWS, jsonl, trainer, upload, write_base
 
 SECONDS = 10
 

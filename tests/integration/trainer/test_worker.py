@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.worker_builders import (
+    PlayedRun,
+    ScriptedLauncher,
+    crashes,
+    runs_until_stopped,
+    succeeds,
+    write_checkpoint,
+)
+
 from corral.errors import UnavailableError
 from corral.jobs.records import (
     CheckpointPublished,
@@ -28,15 +37,6 @@ from corral.trainer.worker.loglines import LONGEST_LINE, MOST_LINES_AT_ONCE
 from corral.trainer.worker.loop import Worker
 from corral.trainer.worker.run import Tools
 from corral.volume import Volume
-
-from tests.worker_builders import (
-    PlayedRun,
-    ScriptedLauncher,
-    crashes,
-    runs_until_stopped,
-    succeeds,
-    write_checkpoint,
-)
 
 DATASET = "d" * 64
 SECONDS = 20

@@ -8,16 +8,16 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from corral.checkpoints.folders import checkpoint_name, complete_checkpoints  # noqa: E402
-from corral.checkpoints.manifest import read_manifest, verify  # noqa: E402
-from corral.run import CheckpointWritten, Ended, Started, StepDone  # noqa: E402
-from corral.volume import Volume  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from safetensors.torch import load_file, save_file
+from tests.conditions import wait_until
+from tests.runs import losses, read_events, start_training, train, write_run
+from tests.tiny_models import tiny_gpt2, tiny_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.conditions import wait_until  # noqa: E402
-from tests.runs import losses, read_events, start_training, train, write_run  # noqa: E402
-from tests.tiny_models import tiny_gpt2, tiny_llama  # noqa: E402
+from corral.checkpoints.folders import checkpoint_name, complete_checkpoints
+from corral.checkpoints.manifest import read_manifest, verify
+from corral.run import CheckpointWritten, Ended, Started, StepDone
+from corral.volume import Volume
 
 BUILDERS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from corral.bases import check_architecture, context_length, find_base, find_tokenizer, list_bases
 from corral.bases.architecture import ARCHITECTURES
 from corral.errors import ModelNotFoundError, ModelUnsupportedError

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from corral.bases.placing import place_folder
 from corral.errors import StorageFullError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from corral.bases import (
     check_architecture,
     context_length,
@@ -46,7 +47,7 @@ def test_its_tokenizer_comes_without_its_weights(tmp_path: Path) -> None:
 def test_it_pads_with_another_token_than_it_ends_in(volume: Volume) -> None:
     folder = find_tokenizer("smollm2-135m", volume)
     for template in (
-        PromptTemplate("alpaca"),
+        PromptTemplate.alpaca(),
         PromptTemplate.chatml(),
         PromptTemplate.of_base(folder),
     ):
@@ -57,7 +58,7 @@ def test_it_pads_with_another_token_than_it_ends_in(volume: Volume) -> None:
 
 
 def test_each_digit_is_a_token(volume: Volume) -> None:
-    tokenizer = fit_tokenizer(find_tokenizer("smollm2-135m", volume), PromptTemplate("alpaca"))
+    tokenizer = fit_tokenizer(find_tokenizer("smollm2-135m", volume), PromptTemplate.alpaca())
     from corral.data.segments import Segment
 
     ids = tokenizer.encode_prompt([Segment("a  2026", trained=False)])

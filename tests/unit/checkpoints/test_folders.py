@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from corral.checkpoints.folders import (
     CheckpointWriter,
     checkpoint_name,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.data_builders import ROW, gpt2_like, jsonl, stream
+
 from corral.data.checking import Report, check_for_training, check_structure
 from corral.data.templates import PromptTemplate
 from corral.data.tokenizing import FittedTokenizer, fit_tokenizer
 from corral.errors import DatasetError
 
-from tests.data_builders import ROW, gpt2_like, jsonl, stream
-
 REAL = Path(__file__).parents[4] / "shared/data/alpaca_en_demo.json"
-ALPACA = PromptTemplate("alpaca", preamble="P.")
+ALPACA = PromptTemplate.alpaca("P.")
 
 
 @pytest.fixture(scope="module")

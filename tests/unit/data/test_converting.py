@@ -6,10 +6,10 @@ import io
 import json
 
 import pytest
+from tests.data_builders import ROW, jsonl
+
 from corral.data.converting import convert_rows
 from corral.errors import DatasetError
-
-from tests.data_builders import ROW, jsonl
 
 
 def test_the_input_is_joined_after_a_blank_line() -> None:

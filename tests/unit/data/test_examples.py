@@ -6,14 +6,14 @@ from array import array
 from pathlib import Path
 
 import pytest
+from tests.data_builders import gpt2_like, jsonl
+
 from corral.data.examples import TokenizedExample, load_examples, split_examples
 from corral.data.templates import PromptTemplate
 from corral.data.tokenizing import FittedTokenizer, fit_tokenizer
 from corral.errors import DatasetError
 
-from tests.data_builders import gpt2_like, jsonl
-
-ALPACA = PromptTemplate("alpaca", preamble="P.")
+ALPACA = PromptTemplate.alpaca("P.")
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.data_builders import gpt2_like, llama_like
+
 from corral.data.conversation import Conversation, Message, Role
 from corral.data.segments import Segment
 from corral.data.templates import PromptTemplate
 from corral.errors import TemplateError
 from corral.spec import TrainingSpec
-
-from tests.data_builders import gpt2_like, llama_like
 
 QWEN3_LIKE = """\
 {%- for message in messages %}

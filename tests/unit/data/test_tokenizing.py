@@ -7,18 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.data_builders import gpt2_like, llama_like
+
 from corral.data.conversation import Conversation, Message
 from corral.data.segments import Segment
 from corral.data.templates import PromptTemplate
 from corral.data.tokenizing import Encoded, FittedTokenizer, TextTokenizer, fit_tokenizer
 from corral.errors import ModelUnsupportedError
 from corral.spec import TrainingSpec
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.data_builders import gpt2_like, llama_like
-
-ALPACA = PromptTemplate("alpaca")
+ALPACA = PromptTemplate.alpaca()
 CHATML = PromptTemplate.chatml()
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from corral.errors import InvalidRequestError, PromptTooLongError
 from corral.generation.answers import Finish, FinishReason, Piece
 from corral.generation.sampling import SamplingOptions
 
 torch = pytest.importorskip("torch")
-from corral.generation.generating import Generation, generate  # noqa: E402
-from corral.generation.loading import LoadedModel, load_model  # noqa: E402
-from corral.generation.prompts import raw_prompt  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM
+
+from corral.generation.generating import Generation, generate
+from corral.generation.loading import LoadedModel, load_model
+from corral.generation.prompts import raw_prompt
 
 pytestmark = pytest.mark.torch
 

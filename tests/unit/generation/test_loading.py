@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.checkpoint_builders import write_checkpoint
+from tests.tiny_models import CONTEXT, END_TOKEN
+
 from corral.checkpoints.manifest import MANIFEST_NAME
 from corral.errors import CheckpointCorruptError, ModelUnsupportedError
 from corral.volume import Volume
 
-from tests.checkpoint_builders import write_checkpoint
-from tests.tiny_models import CONTEXT, END_TOKEN
-
 torch = pytest.importorskip("torch")
-from corral.generation.loading import estimate_bytes, load_model  # noqa: E402
+from corral.data.templates import PromptTemplate
+from corral.generation.loading import estimate_bytes, load_model
 
 pytestmark = pytest.mark.torch
 
@@ -49,7 +50,7 @@ def test_a_checkpoint_brings_the_template_it_was_trained_with(
     gpt2_folder: Path, tmp_path: Path
 ) -> None:
     folder = write_checkpoint(Volume(tmp_path), gpt2_folder, preamble="Praise the small ones.")
-    assert load_model(folder).template.preamble == "Praise the small ones."
+    assert load_model(folder).template == PromptTemplate.alpaca("Praise the small ones.")
 
 
 def test_a_changed_byte_in_a_checkpoint_is_noticed(gpt2_folder: Path, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.checkpoint_builders import write_checkpoint
+from tests.tiny_models import END_TOKEN
+
 from corral.data.conversation import Conversation, Message
 from corral.errors import InvalidRequestError
 from corral.generation.prompts import chat_prompt, check_messages, raw_prompt
 from corral.volume import Volume
-
-from tests.checkpoint_builders import write_checkpoint
-from tests.tiny_models import END_TOKEN
 
 USER = Message("user", "Who made you?")
 ANSWER = Message("assistant", "A test.")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from corral.errors import ModelUnsupportedError
-from corral.generation.sampling import SamplingOptions
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from corral.errors import ModelUnsupportedError
+from corral.generation.sampling import SamplingOptions
+
 torch = pytest.importorskip("torch")
-from corral.generation.sampler import Sampler, distribution, penalize  # noqa: E402
+from corral.generation.sampler import Sampler, distribution, penalize
 
 pytestmark = pytest.mark.torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from corral.errors import InvalidRequestError
 from corral.generation.sampling import MAX_STOPS, SamplingOptions, parse_sampling
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from corral.generation.text import REPLACEMENT, Detokenizer, StopMatcher
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
+
+from corral.generation.text import REPLACEMENT, Detokenizer, StopMatcher
 
 # Emoji of several code points, combining characters, scripts of 2, 3 and 4 bytes a character.
 TEXT = st.text(max_size=40) | st.text("ab e\u0301é👩‍👩‍👧🇩🇪漢字\ufffd\n", max_size=40)

@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 import pytest
+
 from corral.errors import BusyError, InvalidRequestError, UnavailableError
 from corral.generation.answers import Finish, FinishReason, Piece
 from corral.generation.loading import LoadedModel

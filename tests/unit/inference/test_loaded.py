@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from corral.errors import BusyError, CheckpointCorruptError, InvalidRequestError
 from corral.inference.loaded import ModelCache
 

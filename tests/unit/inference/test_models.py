@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corral.errors import InvalidRequestError, ModelNotFoundError
-from corral.inference.models import Catalog, ServableModel
-from corral.volume import Volume
-
 from tests.checkpoint_builders import publish_job, write_checkpoint
 from tests.fakes import MemoryJobStore
 from tests.tiny_models import tiny_gpt2
+
+from corral.errors import InvalidRequestError, ModelNotFoundError
+from corral.inference.models import Catalog, ServableModel
+from corral.volume import Volume
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from corral.errors import InvalidRequestError
-from corral.jobs.encoding import fingerprint, pairs, rank_of, token_before
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.job_builders import submission
+
+from corral.errors import InvalidRequestError
+from corral.jobs.encoding import fingerprint, pairs, rank_of, token_before
 
 
 @given(st.integers(min_value=0, max_value=10**16))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.conformance.job_store import ExpireLease, JobStoreConformance
 from tests.fakes import MemoryJobStore
 from tests.job_builders import submission

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from corral.errors import InvalidRequestError
 from corral.launchers.local import LocalLauncher
 from corral.launchers.registry import launcher_for

@@ -6,6 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc import StatusCode
+
 from corral.errors import (
     BusyError,
     ConflictError,
@@ -17,7 +19,6 @@ from corral.errors import (
 )
 from corral.rpc.errors import DETAIL_KEY, from_rpc_error
 from corral.v1 import common_pb2
-from grpc import StatusCode
 
 
 class Failed(grpc.RpcError):

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
 from corral.errors import InvalidRequestError
 from corral.jobs.records import (
     CheckpointPublished,
@@ -23,7 +25,6 @@ from corral.jobs.records import (
 from corral.spec import TrainingSpec, parse_spec
 from corral.trainer import convert
 from corral.v1 import trainer_pb2 as pb
-from google.protobuf.descriptor import FieldDescriptor
 
 KINDS = {
     FieldDescriptor.CPPTYPE_STRING: "string",

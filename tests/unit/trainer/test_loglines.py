@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from corral.trainer.worker.loglines import (
     LONGEST_LINE,
     MOST_LINES_AT_ONCE,

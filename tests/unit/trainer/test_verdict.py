@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from corral.errors import Kind, all_errors
 from corral.jobs.records import JobState
 from corral.launchers.base import RunStatus

@@ -7,12 +7,12 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from corral.data.examples import TokenizedExample  # noqa: E402
-from corral.training.batches import label_count, make_batch  # noqa: E402
-from corral.training.model import LabelLoss, grow_vocabulary, load_trainable  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from tests.tiny_models import tiny_gpt2, tiny_llama
+from transformers import AutoModelForCausalLM
 
-from tests.tiny_models import tiny_gpt2, tiny_llama  # noqa: E402
+from corral.data.examples import TokenizedExample
+from corral.training.batches import label_count, make_batch
+from corral.training.model import LabelLoss, grow_vocabulary, load_trainable
 
 CPU = torch.device("cpu")
 BUILDERS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
@@ -85,5 +85,5 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path) -> Non
     folder = tiny_gpt2(tmp_path / "model")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"n_layer": 2', '"n_layer": 3'))
-    with pytest.raises(ModelUnsupportedError, match="do not fit"):
+    with pytest.raises(ModelUnsupportedError, match="absent"):
         load_trainable(folder, 10)

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from corral.training.order import Cursor, DataOrder
 from hypothesis import given
 from hypothesis import strategies as st
+
+from corral.training.order import Cursor, DataOrder
 
 
 def order(examples: int = 10, epochs: int = 2, batch: int = 2, effective: int = 4) -> DataOrder:

@@ -12,10 +12,9 @@ import signal
 import socket
 import sys
 
-from corral.errors import CorralError, InvalidRequestError
+from corral.errors import CorralError
 from corral.jobs.redis_store import RedisJobStore
-from corral.launchers.base import Launcher
-from corral.launchers.local import LocalLauncher
+from corral.launchers.registry import launcher_for
 from corral.logging import configure_logging
 from corral.settings import Settings
 from corral.trainer.worker.loop import Worker
@@ -32,7 +31,7 @@ async def run(settings: Settings) -> None:
     try:
         tools = Tools(
             store=store,
-            launcher=make_launcher(settings),
+            launcher=launcher_for(settings),
             volume=Volume(settings.data.expanduser()),
             lease_seconds=settings.lease_seconds,
             stop_seconds=settings.stop_seconds,
@@ -40,15 +39,6 @@ async def run(settings: Settings) -> None:
         await Worker(tools, worker_name()).run(shutdown)
     finally:
         await store.close()
-
-
-def make_launcher(settings: Settings) -> Launcher:
-    """The launcher of that name. Raises InvalidRequestError for an unknown one."""
-    if settings.launcher == "local":
-        return LocalLauncher(stop_seconds=settings.stop_seconds)
-    raise InvalidRequestError(
-        f"CORRAL_LAUNCHER: there is no launcher {settings.launcher!r}.", "Known: local."
-    )
 
 
 def worker_name() -> str:
