@@ -48,7 +48,9 @@ def main() -> int:
         after = [ask(model, question) for question in questions]
     show(questions, before, after)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    console.print(f"\nDone in {minutes} min {seconds} s. The checkpoints lie in {DATA}/checkpoints.")
+    console.print(
+        f"\nDone in {minutes} min {seconds} s. The checkpoints lie in {DATA}/checkpoints."
+    )
     console.print(f"Go on with:\n  .venv/bin/corral up --data {DATA}")
     console.print(f"  .venv/bin/corral chat {model}   (in another terminal)")
     return 0

@@ -1,0 +1,107 @@
+"""A job in words: how it ended, what it is, and which command goes on from there.
+
+Knows nothing of how jobs are fetched.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from corral import formatting
+from corral.cli import output
+from corral.cli.watching import state_name
+from corral.errors import ConflictError, CorralError, TrainingCrashedError, all_errors
+from corral.v1 import trainer_pb2
+
+
+def ended(job: trainer_pb2.TrainingJob) -> None:
+    """Say how a job ended. Raises the error of its failure; ConflictError when cancelled."""
+    if job.state == trainer_pb2.JOB_STATE_FAILED:
+        for line in job.failure.log_tail:
+            output.say(output.dim(f"  | {line}"))
+        raise failure(job)
+    if job.state == trainer_pb2.JOB_STATE_CANCELLED:
+        raise ConflictError(f"Job {job.id} was cancelled.", _kept(job))
+    output.say(f"Done. The model: {job.fine_tuned_model}")
+    output.say(f"Chat with it:    corral chat {shlex.quote(job.fine_tuned_model)}")
+
+
+def failure(job: trainer_pb2.TrainingJob) -> CorralError:
+    """The error that a failed job carries, to be raised here with its exit code."""
+    cls = all_errors().get(job.failure.code, TrainingCrashedError)
+    said = job.failure.message or "The run ended without saying why."
+    return cls(f"Job {job.id} failed: {said}", f"All of it: corral jobs show {job.id}")
+
+
+def job_table(jobs: Sequence[trainer_pb2.TrainingJob], now: float) -> str:
+    """One line a job. `now` is seconds since the epoch."""
+    headers = ("job", "state", "model", "step", "loss", "age")
+    return output.table(headers, [_row(job, now) for job in jobs])
+
+
+def job_details(job: trainer_pb2.TrainingJob, now: float) -> str:
+    """All that is known of a job, for a person."""
+    spec = job.spec
+    batch = f"{spec.batch_size} x {spec.gradient_accumulation_steps} x {spec.processes}"
+    lines = output.fields(
+        [
+            ("job", job.id),
+            ("state", state_name(job.state)),
+            ("base model", spec.model),
+            ("data set", job.dataset_id),
+            ("created", f"{formatting.age(now - job.created_at.ToNanoseconds() / 1e9)} ago"),
+            ("took", _took(job, now)),
+            ("attempt", str(job.attempt) if job.attempt else ""),
+            ("progress", _progress(job)),
+            ("effective batch", f"{batch} = {job.effective_batch_size} examples a step"),
+            ("model", job.fine_tuned_model),
+        ]
+    )
+    parts = [lines]
+    if job.checkpoints:
+        headers = ("step", "loss", "size", "checkpoint")
+        rows = [
+            (str(c.step), f"{c.loss:.4f}", formatting.size(c.size_bytes), c.model)
+            for c in job.checkpoints
+        ]
+        parts.append(output.table(headers, rows))
+    if job.state == trainer_pb2.JOB_STATE_FAILED:
+        parts.append(f"{job.failure.code}: {job.failure.message}")
+        parts.extend(f"  | {line}" for line in job.failure.log_tail)
+    return "\n".join(parts)
+
+
+def _row(job: trainer_pb2.TrainingJob, now: float) -> tuple[str, ...]:
+    has_progress = job.HasField("progress")
+    return (
+        job.id,
+        state_name(job.state),
+        job.spec.model,
+        f"{job.progress.step}/{job.progress.total_steps}" if has_progress else "-",
+        f"{job.progress.loss:.4f}" if has_progress else "-",
+        formatting.age(now - job.created_at.ToNanoseconds() / 1e9),
+    )
+
+
+def _progress(job: trainer_pb2.TrainingJob) -> str:
+    if not job.HasField("progress"):
+        return ""
+    progress = job.progress
+    text = f"step {progress.step} of {progress.total_steps}, loss {progress.loss:.4f}"
+    if progress.HasField("eval_loss"):
+        text += f", eval loss {progress.eval_loss:.4f}"
+    return text
+
+
+def _took(job: trainer_pb2.TrainingJob, now: float) -> str:
+    if not job.HasField("started_at"):
+        return ""
+    end = job.finished_at.ToNanoseconds() / 1e9 if job.HasField("finished_at") else now
+    return formatting.duration(end - job.started_at.ToNanoseconds() / 1e9)
+
+
+def _kept(job: trainer_pb2.TrainingJob) -> str:
+    if not job.fine_tuned_model:
+        return ""
+    return f"Its newest checkpoint stays: corral chat {shlex.quote(job.fine_tuned_model)}"

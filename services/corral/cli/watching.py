@@ -1,0 +1,153 @@
+"""Shows a job's events as they come: a moving bar on a terminal, plain lines elsewhere.
+
+Everything goes to stderr. Knows nothing of where events come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from corral import formatting
+from corral.cli import output
+from corral.cli.plain import enum_name
+from corral.v1 import trainer_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# So many lines of metrics, at most, does a run print where no bar can move.
+PLAIN_LINES = 100
+_RECENT_LOSSES = 24
+
+
+class View(Protocol):
+    """Where a watched job is shown."""
+
+    def line(self, text: str) -> None:
+        """Something that happened once."""
+
+    def metrics(self, metrics: trainer_pb2.Metrics) -> None:
+        """The figures of the newest optimizer step."""
+
+
+def follow(
+    events: Iterable[trainer_pb2.TrainingEvent], view: View, *, with_log: bool = False
+) -> trainer_pb2.StateChange | None:
+    """Show events until they end; returns the last change of state among them."""
+    last = None
+    for event in events:
+        kind = event.WhichOneof("kind")
+        if kind == "metrics":
+            view.metrics(event.metrics)
+        elif kind == "checkpoint":
+            view.line(_checkpoint(event.checkpoint))
+        elif kind == "state_change":
+            last = event.state_change
+            view.line(_state(last, event.attempt))
+        elif with_log:
+            view.line(f"  | {event.log_line.text}")
+    return last
+
+
+@contextmanager
+def best_view() -> Iterator[View]:
+    """A moving view where stderr is a terminal, else plain lines."""
+    if not output.is_live():
+        yield PlainView(output.say)
+        return
+    with _live_view() as view:
+        yield view
+
+
+def state_name(state: int) -> str:
+    """`RUNNING` for JOB_STATE_RUNNING."""
+    return enum_name(trainer_pb2.JobState.DESCRIPTOR, state)
+
+
+def metrics_line(metrics: trainer_pb2.Metrics) -> str:
+    """One optimizer step in one line."""
+    progress = metrics.progress
+    parts = [
+        f"step {progress.step}/{progress.total_steps}",
+        f"epoch {progress.epoch:.2f}",
+        f"loss {progress.loss:.4f}",
+        f"lr {metrics.learning_rate:.2e}",
+        formatting.rate(progress.tokens_per_second),
+        f"{formatting.duration(_seconds(progress))} left",
+    ]
+    if progress.HasField("eval_loss"):
+        parts.insert(3, f"eval loss {progress.eval_loss:.4f}")
+    return "  ".join(parts)
+
+
+class PlainView:
+    """Lines only: about PLAIN_LINES of metrics a run, whatever its length, its last step among them."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def line(self, text: str) -> None:
+        self._write(text)
+
+    def metrics(self, metrics: trainer_pb2.Metrics) -> None:
+        step, total = metrics.progress.step, metrics.progress.total_steps
+        every = max(1, total // PLAIN_LINES)
+        if step == 1 or step == total or step % every == 0:
+            self._write(metrics_line(metrics))
+
+
+@contextmanager
+def _live_view() -> Iterator[View]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=10), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, console=output.stderr_console(), transient=False) as bar:
+        yield _LiveView(bar)
+
+
+class _LiveView:
+    """A bar with the newest figures and the loss as a small curve; lines scroll above it."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._task: Any = None
+        self._losses: list[float] = []
+
+    def line(self, text: str) -> None:
+        self._bar.print(text, markup=False)
+
+    def metrics(self, metrics: trainer_pb2.Metrics) -> None:
+        progress = metrics.progress
+        self._losses = [*self._losses[1 - _RECENT_LOSSES :], progress.loss]
+        # A narrow terminal cuts from the right.
+        figures = (
+            f"loss {progress.loss:.4f}"
+            f"  {formatting.rate(progress.tokens_per_second)}"
+            f"  {formatting.duration(_seconds(progress))} left"
+            f"  lr {metrics.learning_rate:.2e}"
+            f"  {formatting.sparkline(self._losses, _RECENT_LOSSES)}"
+        )
+        now = {"completed": progress.step, "total": progress.total_steps, "figures": figures}
+        if self._task is None:
+            self._task = self._bar.add_task("", **now)
+        else:
+            self._bar.update(self._task, **now)
+
+
+def _seconds(progress: trainer_pb2.Progress) -> float:
+    return progress.time_left.ToNanoseconds() / 1e9
+
+
+def _state(change: trainer_pb2.StateChange, attempt: int) -> str:
+    again = f" (attempt {attempt})" if attempt > 1 else ""
+    reason = f": {change.reason}" if change.reason else ""
+    return f"{state_name(change.state)}{again}{reason}"
+
+
+def _checkpoint(checkpoint: trainer_pb2.Checkpoint) -> str:
+    return (
+        f"checkpoint of step {checkpoint.step}, {formatting.size(checkpoint.size_bytes)}: "
+        f"{checkpoint.model}"
+    )
