@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conditions import until
 from tests.worker_builders import (
     PlayedRun,
     ScriptedLauncher,
@@ -295,12 +296,6 @@ async def claimed_by_another(store: JobStore) -> Job:
         while (job := await store.claim("w2", 60)) is None:
             await store.wait_for_work(0.1)
     return job
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - no Event tells of it
-            await asyncio.sleep(0.01)
 
 
 async def test_the_run_of_a_dead_worker_is_ended_before_its_job_runs_again(

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file
-from tests.conditions import wait_until
+from tests.conditions import wait_for
 from tests.runs import losses, read_events, start_training, train, write_run
 from tests.tiny_models import tiny_gpt2, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -134,7 +134,7 @@ def test_sigterm_ends_the_run_at_the_next_step_with_a_checkpoint(
     run_file = write_run(volume, gpt2, epochs=5000, processes=2)
     process = start_training(run_file, 2)
     try:
-        wait_until(lambda: len(losses(read_events(run_file))) >= 2)
+        wait_for(lambda: len(losses(read_events(run_file))) >= 2)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
     finally:

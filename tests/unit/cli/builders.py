@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from corral.v1 import trainer_pb2
@@ -23,12 +21,3 @@ def step(number: int, of: int, at: int, loss: float = 2.5) -> trainer_pb2.Traini
 def log(number: int, text: str) -> trainer_pb2.TrainingEvent:
     line = trainer_pb2.LogLine(text=text)
     return trainer_pb2.TrainingEvent(number=number, attempt=1, log_line=line)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """The condition's value once it is true. Fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {condition}"
-        time.sleep(0.02)
-    return value

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.builders import wait_for
+from tests.conditions import wait_for
 
 CHILD = """
 import signal, sys

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conditions import until
 
 from corral.cli.up.child import MOST_FAILURES, ChildSpec
 from corral.cli.up.supervisor import Supervisor
@@ -36,14 +37,6 @@ while True:
 """
 STUBBORN = OBEDIENT.replace("    sys.exit(0)\n", "")
 CRASHING = "print('the last words'); raise SystemExit(7)"
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(SECONDS):
-        while True:
-            if value := condition():
-                return value
-            await asyncio.sleep(0.01)
 
 
 class Stage:
