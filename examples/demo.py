@@ -27,7 +27,8 @@ DATA = Path("demo")
 BASE = "smollm2-135m"
 # From a trial with this many rows: the persona is there after about 40 optimizer steps at this rate.
 TRAINING = ["--epochs", "4", "--learning-rate", "1e-4", "--batch-size", "4"]
-TRAINING += ["--gradient-accumulation-steps", "1", "--checkpoint-every", "20", "--suffix", "dusty"]
+TRAINING += ["--gradient-accumulation-steps", "1", "--checkpoint-every", "20"]
+TRAINING += ["--keep-checkpoints", "2", "--suffix", "dusty"]
 READY_SECONDS = 120
 
 console = Console(highlight=False)
@@ -52,7 +53,7 @@ def main() -> int:
         f"\nDone in {minutes} min {seconds} s. The checkpoints lie in {DATA}/checkpoints."
     )
     console.print(f"Go on with:\n  .venv/bin/corral up --data {DATA}")
-    console.print(f"  .venv/bin/corral chat {model}   (in another terminal)")
+    console.print(f"and in another terminal:\n  .venv/bin/corral chat {model}", soft_wrap=True)
     return 0
 
 
@@ -113,7 +114,7 @@ def show(questions: list[str], before: list[str], after: list[str]) -> None:
 def corral(*arguments: str, quiet: bool = False) -> list[str]:
     """A `corral` command line, shown as one would type it."""
     if not quiet:
-        console.print(f"[dim]$ corral {' '.join(arguments)}[/dim]")
+        console.print(f"[dim]$ corral {' '.join(arguments)}[/dim]", soft_wrap=True)
     executable = shutil.which("corral", path=str(Path(sys.executable).parent))
     assert executable, "make install puts corral beside this Python"
     return [executable, *arguments]
