@@ -39,10 +39,10 @@ demo: install ## Teach a real 135M model a persona and chat with it, through the
 	$(BIN)/python examples/demo.py
 
 test: install ## All tests that need no cluster
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 
 test-fast: install ## The tests without torch
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not torch"
+	$(BIN)/pytest -n 2 -m "not torch"
 
 lint: install proto-check ## Style, types, the wall between the two halves, the wire contract
 	$(BIN)/ruff check .

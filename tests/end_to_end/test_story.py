@@ -19,8 +19,6 @@ import pytest
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
-    # One worker process: these share a `corral up`.
-    pytest.mark.xdist_group("story"),
 ]
 torch = pytest.importorskip("torch")
 

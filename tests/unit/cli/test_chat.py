@@ -16,7 +16,14 @@ from tests.unit.cli.fake_server import FakeInference, FakeTrainer, serving
 from corral.v1 import inference_pb2
 
 CORRAL = (sys.executable, "-c", "from corral.cli.main import main; main()")
-SECONDS = 30
+# A session's first process has to claim its terminal for Ctrl-C to reach it.
+ON_ITS_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "from corral.cli.main import main; main()",
+)
+SECONDS = 60
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
 
@@ -36,11 +43,17 @@ class Screen:
     """A process on a pseudo-terminal: type, and wait for what shows."""
 
     def __init__(self, *arguments: str) -> None:
-        pid, self._terminal = pty.fork()
-        if pid == 0:
-            environment = {**os.environ, "TERM": "dumb"}
-            os.execvpe(CORRAL[0], [*CORRAL, *arguments], environment)
-        self._pid = pid
+        self._terminal, end = pty.openpty()
+        # Not pty.fork: this process runs gRPC's threads, and forking one with threads may hang it.
+        self._process = subprocess.Popen(
+            [*ON_ITS_TERMINAL, *arguments],
+            env={**os.environ, "TERM": "dumb"},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            start_new_session=True,
+        )
+        os.close(end)
         self._shown = b""
 
     def type(self, text: bytes) -> None:
@@ -57,9 +70,9 @@ class Screen:
         self._shown = self._shown.partition(text.encode())[2]
 
     def exit_code(self) -> int:
-        status = os.waitpid(self._pid, 0)[1]
+        code = self._process.wait(SECONDS)
         os.close(self._terminal)
-        return os.waitstatus_to_exitcode(status)
+        return code
 
 
 def test_ctrl_c_stops_a_reply_and_not_the_program(server: str, inference: FakeInference) -> None:
