@@ -17,7 +17,7 @@ import grpc
 
 from corral.cli.backoff import delays
 from corral.errors import CorralError, DatasetError, DeadlineError, UnavailableError
-from corral.rpc.channel import open_channel, translated_errors
+from corral.rpc.channel import open_channel, read_apart, translated_errors
 from corral.v1 import inference_pb2, inference_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
 CHUNK_BYTES = 1024 * 1024
@@ -218,7 +218,7 @@ class Client:
         with translated_errors(self.inference_address):
             call = self._inference.Chat(request)
             try:
-                yield from call
+                yield from read_apart(call)
             finally:
                 call.cancel()
 
@@ -242,7 +242,7 @@ class Client:
         with translated_errors(self.address):
             call = self._trainer.WatchTrainingJob(request)
             try:
-                for response in call:
+                for response in read_apart(call):
                     yield response.event
             finally:
                 call.cancel()

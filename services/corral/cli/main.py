@@ -77,6 +77,8 @@ def version(server: ServerFlag = None, as_json: JsonFlag = False) -> None:
 
 def main() -> None:
     """What the `corral` command calls."""
+    # grpc's C core would tell on stderr of every connection that a stopping server ends.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     sys.exit(run(sys.argv[1:]))
 
 
