@@ -13,7 +13,7 @@ PROTO_VENV := .venv-proto
 # "Install" in the README.
 TORCH ?= torch==2.13.0
 
-.PHONY: help install lock demo test test-fast lint format proto proto-check clean
+.PHONY: help install lock demo test images compose-test test-fast lint format proto proto-check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,6 +40,12 @@ demo: install ## Teach a real 135M model a persona and chat with it, through the
 
 test: install ## All tests that need no cluster
 	$(BIN)/pytest -n 2
+
+images: ## Build the container images (CORRAL_TAG, TORCH, TORCH_INDEX: see docs/compose.md)
+	./deploy/build-images.sh
+
+compose-test: install ## tests/compose: docker compose, with a worker dying; needs Docker
+	$(BIN)/pytest -m docker -s tests/compose
 
 test-fast: install ## The tests without torch
 	$(BIN)/pytest -n 2 -m "not torch"
@@ -70,6 +76,32 @@ proto-check: $(PROTO_VENV)/.installed ## Fail where services/corral/v1 is not wh
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(call PROTOC,"$$scratch") && \
 	diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ "$$scratch/corral/v1" \
 		services/corral/v1 || { echo "services/corral/v1 is stale: run make proto"; exit 1; }
+
+.PHONY: lint-chart kind-up kind-demo kind-down test-cluster
+
+# What checks the chart wants other versions than the rest, so it lives apart.
+DEPLOY_TOOLS := kubernetes-validate==1.37.0 checkov==3.3.30
+DEPLOY_VENV := .venv-deploy
+
+$(DEPLOY_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/pip install --quiet $(DEPLOY_TOOLS)
+	@touch $@
+
+lint-chart: $(DEPLOY_VENV)/.installed ## Lint the chart; check what it renders (needs helm, no cluster)
+	$(DEPLOY_VENV)/bin/python deploy/lint_chart.py
+
+kind-up: ## A kind cluster with this Corral in it (needs docker, kind, kubectl, helm)
+	deploy/kind/up.sh
+
+kind-demo: install ## make demo, against the kind cluster
+	deploy/kind/demo.sh
+
+kind-down: ## Remove the kind cluster
+	deploy/kind/down.sh
+
+test-cluster: install ## tests/cluster, on the cluster of KUBECONFIG
+	CORRAL_TEST_CLUSTER=1 $(BIN)/pytest -m cluster -s --timeout 1800 tests/cluster
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(PROTO_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -55,10 +55,15 @@ def echo_service(answer: Answer, before_answer: Sequence[bytes] = ()) -> Registe
 
 @asynccontextmanager
 async def running(
-    register: Register, address: str = "127.0.0.1:0", **settings: Any
+    register: Register,
+    address: str = "127.0.0.1:0",
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    **settings: Any,
 ) -> AsyncIterator[str]:
     """A served address, drained at the end."""
-    server = GrpcServer(register, address=address, settings=Settings(**settings))
+    server = GrpcServer(
+        register, address=address, settings=Settings(**settings), interceptors=interceptors
+    )
     bound = await server.start()
     try:
         yield bound

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corral.bases.architecture import ARCHITECTURES, CONFIG_FILE
-from corral.errors import ModelNotFoundError, UnavailableError
+from corral.errors import HubUnavailableError, ModelNotFoundError
 
 TOKENIZER_PATTERNS = ("*.json", "*.jinja")
 # Never *.bin or *.py: pickle and code would run.
@@ -26,7 +26,7 @@ def find_on_hub(model: str, patterns: tuple[str, ...], *, download: bool) -> Pat
     """The cached snapshot of a hub id, fetched first where it is not complete.
 
     Raises ModelNotFoundError where there is no such model or it is not open to this user,
-    UnavailableError where it is not cached and the hub does not answer.
+    HubUnavailableError where it is not cached and the hub does not answer.
     """
     if not _ID.fullmatch(model):
         raise _unknown(model)
@@ -106,7 +106,7 @@ def _download(model: str, patterns: tuple[str, ...]) -> Path:
         ) from error
     # The hub's library lets through whatever its HTTP library raises, and that has changed.
     except Exception as error:
-        raise UnavailableError(
+        raise HubUnavailableError(
             f"{model} is not on this machine and the model hub can't be reached "
             f"({type(error.__cause__ or error).__name__}).",
             "Connect to the network, give a local folder, or take smollm2-135m.",

@@ -5,7 +5,6 @@ Knows nothing of what is in the folder.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from corral.errors import StorageFullError
+from corral.storage import storage_errors
 
 
 def place_folder(target: Path, write: Callable[[Path], None]) -> Path:
@@ -33,14 +32,13 @@ def place_folder(target: Path, write: Callable[[Path], None]) -> Path:
                 shutil.rmtree(left_behind, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         try:
-            write(folder)
-            _publish(folder)
+            with storage_errors(target.name):
+                write(folder)
+                _publish(folder)
             folder.rename(target)
-        except OSError as error:
+        except OSError:
             if target.is_dir():  # a shared volume whose locks do not reach across machines
                 return target
-            if error.errno == errno.ENOSPC:
-                raise StorageFullError(f"No space is left for {target}.") from error
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -41,6 +41,7 @@ _PANELS = {
         "max_length",
         "precision",
         "processes",
+        "nodes",
         "fsdp",
         "fsdp_wrap",
     ),

@@ -13,14 +13,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
 from corral.errors import CorralError
 from corral.generation.sampling import SamplingOptions
 from corral.inference.engine import Engine, Steps
 from corral.inference.loaded import ModelCache
+from corral.inference.metrics import inference_collector
 from corral.inference.models import Catalog
 from corral.inference.service import InferenceService, registration
 from corral.jobs.redis_store import RedisJobStore
 from corral.logging import configure_logging
+from corral.rpc.metrics import CallMetrics, metrics_endpoint
 from corral.rpc.serving import join_address, serve
 from corral.settings import Settings
 from corral.volume import Volume
@@ -39,14 +43,18 @@ async def run(settings: Settings) -> None:
         budget=settings.inference_memory,
     )
     engine = Engine(_begin, slots=settings.inference_slots, waiting=settings.inference_waiting)
+    registry = CollectorRegistry()
+    registry.register(inference_collector(cache, engine))
     # In the thread that loads: transformers is not safe to import in two at once.
     warming = cache.prepare(partial(_import_tensors, settings.torch_threads))
     try:
-        await serve(
-            registration(InferenceService(catalog, cache, engine)),
-            address=join_address(settings.host, settings.inference_port),
-            settings=settings,
-        )
+        with metrics_endpoint(registry, settings):
+            await serve(
+                registration(InferenceService(catalog, cache, engine)),
+                address=join_address(settings.host, settings.inference_port),
+                settings=settings,
+                interceptors=[CallMetrics(registry)],
+            )
     finally:
         engine.close()
         cache.close()

@@ -107,6 +107,17 @@ class Engine:
             request.abandoned = True
             self._open -= 1
 
+    @property
+    def writing(self) -> int:
+        """How many answers are in the making."""
+        return self._open - self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a slot."""
+        with self._changed:
+            return sum(not request.abandoned for request in self._waiting)
+
     def close(self) -> None:
         """End the thread after the step it is in; answers that are not finished are UnavailableError."""
         with self._changed:

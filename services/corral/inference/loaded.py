@@ -69,6 +69,16 @@ class ModelCache(Generic[M]):
         entry = self._entries.get(folder)
         return entry is not None and entry.loading.done()
 
+    @property
+    def loaded(self) -> int:
+        """How many models are in memory now."""
+        return sum(entry.loading.done() for entry in self._entries.values())
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes of the models in memory, and of those that are being loaded."""
+        return sum(entry.size_bytes for entry in self._entries.values())
+
     @asynccontextmanager
     async def use(self, folder: Path) -> AsyncIterator[M]:
         """The model, which stays in memory at least as long as the context. Asked for twice at the

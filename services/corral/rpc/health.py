@@ -1,11 +1,13 @@
 """Whether a server answers: gRPC's standard health check, asked until it says yes.
 
-Knows nothing of the services behind it.
+`python -m corral.rpc.health ADDRESS [SERVICE]` asks once, for the health checks of containers. Knows
+nothing of the services behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -48,3 +50,24 @@ async def wait_until_serving(address: str, seconds: float, service: str = "") ->
             f"{service or 'The server'} at {address} is not ready after {seconds:g} s.",
             "Its log says why.",
         ) from None
+
+
+async def _ask_once(address: str, service: str) -> bool:
+    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        return await is_serving(channel, service)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0 when the server says SERVING, 1 when it does not, 2 for wrong arguments."""
+    if not 1 <= len(arguments) <= 2:
+        sys.stderr.write("usage: python -m corral.rpc.health ADDRESS [SERVICE]\n")
+        return 2
+    address, service = (*arguments, "")[:2]
+    if asyncio.run(_ask_once(address, service)):
+        return 0
+    sys.stderr.write(f"{service or 'The server'} at {address} is not serving.\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

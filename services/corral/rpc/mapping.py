@@ -36,10 +36,12 @@ class ErrorMapping(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return _wrap(handler, handler_call_details.method)
+        method = handler_call_details.method
+        return wrap_handler(handler, lambda behaviour: _guarded(behaviour, method))
 
 
-def _wrap(handler: Handler, method: str) -> Handler:
+def wrap_handler(handler: Handler, wrap: Callable[[Any], Any]) -> Handler:
+    """The handler with its function wrapped; `wrap` returns the same kind of function."""
     if handler.request_streaming:
         if handler.response_streaming:
             kind, behaviour = grpc.stream_stream_rpc_method_handler, handler.stream_stream
@@ -50,7 +52,7 @@ def _wrap(handler: Handler, method: str) -> Handler:
     else:
         kind, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
     return kind(
-        _guarded(behaviour, method),
+        wrap(behaviour),
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )

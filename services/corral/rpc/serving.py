@@ -45,13 +45,23 @@ _log = structlog.stdlib.get_logger(__name__)
 class GrpcServer:
     """One server. `start` binds and serves, `drain` lets open calls finish.
 
-    `address` is `host:port`, with port 0 for any free one, or `unix:/path`.
+    `address` is `host:port`, with port 0 for any free one, or `unix:/path`. `interceptors` see each
+    call before its errors are mapped, and its end after that; the first is the outermost.
     """
 
-    def __init__(self, register: Register, *, address: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        register: Register,
+        *,
+        address: str,
+        settings: Settings,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
         self._address = address
         self._drain_seconds = settings.drain_seconds
-        self._server = grpc.aio.server(interceptors=[ErrorMapping()], options=_OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=[*interceptors, ErrorMapping()], options=_OPTIONS
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = tuple(register(self._server))
@@ -84,6 +94,7 @@ async def serve(
     *,
     address: str,
     settings: Settings,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, drain, return. A second signal ends open calls at once.
@@ -91,7 +102,7 @@ async def serve(
     `on_ready` is called with the bound address once calls are answered. Raises as
     `GrpcServer.start` does.
     """
-    server = GrpcServer(register, address=address, settings=settings)
+    server = GrpcServer(register, address=address, settings=settings, interceptors=interceptors)
     signals: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from prometheus_client import CollectorRegistry
+
 from corral.errors import CorralError
 from corral.jobs.redis_store import RedisJobStore
 from corral.logging import configure_logging
+from corral.rpc.metrics import CallMetrics, metrics_endpoint
 from corral.rpc.serving import join_address, serve
 from corral.settings import Settings
+from corral.trainer.metrics import job_collector
 from corral.trainer.service import TrainerService, registration
 from corral.volume import Volume
 
@@ -20,8 +24,15 @@ async def run(settings: Settings) -> None:
     try:
         service = TrainerService(store, Volume(settings.data.expanduser()), settings)
         await service.tidy()
-        address = join_address(settings.host, settings.trainer_port)
-        await serve(registration(service), address=address, settings=settings)
+        registry = CollectorRegistry()
+        registry.register(job_collector(store))
+        with metrics_endpoint(registry, settings):
+            await serve(
+                registration(service),
+                address=join_address(settings.host, settings.trainer_port),
+                settings=settings,
+                interceptors=[CallMetrics(registry)],
+            )
     finally:
         await store.close()
 

@@ -14,6 +14,7 @@ from corral.bases import (
     list_bases,
     smollm2,
 )
+from corral.bases.__main__ import main
 from corral.data.templates import PromptTemplate
 from corral.data.tokenizing import fit_tokenizer
 from corral.volume import Volume
@@ -63,6 +64,17 @@ def test_each_digit_is_a_token(volume: Volume) -> None:
 
     ids = tokenizer.encode_prompt([Segment("a  2026", trained=False)])
     assert [tokenizer.decode([i]) for i in ids] == ["a", "  ", "2", "0", "2", "6"]
+
+
+def test_the_command_puts_it_onto_the_volume_for_those_without_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CORRAL_DATA", str(tmp_path))
+    assert main() == 0
+    folder = Volume(tmp_path).bases / "smollm2-135m"
+    assert str(folder) in capsys.readouterr().out
+    assert (folder / "model.safetensors").is_file()
+    assert (folder / "tokenizer.json").is_file()
 
 
 @pytest.mark.torch
