@@ -2,10 +2,15 @@
 
 Everything here is a `corral` command that you could type yourself; this script only types them, and
 lays the answers side by side. It leaves the data folder behind for you to go on with.
+
+    python examples/demo.py [--server HOST:PORT]
+
+With --server, it uses a Corral that already runs (in a cluster, say) and starts none.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -14,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -36,10 +41,13 @@ console = Console(highlight=False)
 
 def main() -> int:
     """Run the whole story; exit code 0 when every part of it worked."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--server", metavar="HOST:PORT", help="a trainer that already runs")
+    given = parser.parse_args().server
     os.chdir(ROOT)
     began = time.monotonic()
     questions = QUESTIONS.read_text(encoding="utf-8").splitlines()
-    with corral_up() as server:
+    with nullcontext(given) if given else corral_up() as server:
         os.environ["CORRAL_SERVER"] = server
         heading(f"What {BASE} answers now")
         before = [ask(BASE, question) for question in questions]
@@ -49,9 +57,13 @@ def main() -> int:
         after = [ask(model, question) for question in questions]
     show(questions, before, after)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    console.print(
-        f"\nDone in {minutes} min {seconds} s. The checkpoints lie in {DATA}/checkpoints."
-    )
+    console.print(f"\nDone in {minutes} min {seconds} s.")
+    if given:
+        console.print(
+            f"Go on with:\n  .venv/bin/corral chat {model} --server {given}", soft_wrap=True
+        )
+        return 0
+    console.print(f"The checkpoints lie in {DATA}/checkpoints.")
     console.print(f"Go on with:\n  .venv/bin/corral up --data {DATA}")
     console.print(f"and in another terminal:\n  .venv/bin/corral chat {model}", soft_wrap=True)
     return 0
