@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,9 @@ class MemoryJobStore:
         next_token = f"below-{page[-1].rank}" if len(found) > size else ""
         return Page(tuple(entry.job for entry in page), next_token)
 
+    async def counts(self) -> dict[JobState, int]:
+        return Counter(entry.job.state for entry in self._entries.values())
+
     async def jobs_using(self, dataset_id: str) -> list[str]:
         jobs = [entry.job for entry in self._entries.values()]
         return sorted(
@@ -129,7 +133,8 @@ class MemoryJobStore:
         by_rank = sorted(self._entries.values(), key=lambda entry: entry.rank)
         lapsed = [e for e in by_rank if e.lease_end is not None and e.lease_end <= self.now]
         queued = [e for e in by_rank if e.job.state is JobState.QUEUED]
-        entry = next(iter([*lapsed, *queued]), None)
+        held = [e for e in by_rank if e.lease_end is not None and e.job.worker == worker]
+        entry = next(iter([*held, *lapsed, *queued]), None)
         if entry is None:
             return None
         entry.lease_end = self.now + lease_seconds

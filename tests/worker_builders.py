@@ -103,12 +103,12 @@ class ScriptedLauncher:
         self.runs: list[PlayedRun] = []
         self.stops: list[tuple[str, float]] = []
 
-    async def start(self, run_file: Path, processes: int) -> str:
-        run = PlayedRun(TrainingRun.read(run_file), RunFolder(run_file.parent), self._volume)
+    async def start(self, run_file: Path, run: TrainingRun) -> str:
+        played = PlayedRun(run, RunFolder(run_file.parent), self._volume)
         script = self._scripts[min(len(self.runs), len(self._scripts) - 1)]
-        self.runs.append(run)
-        handle = f"{run.run.job_id}/a{run.run.attempt}"
-        self._tasks[handle] = asyncio.ensure_future(script(run))
+        self.runs.append(played)
+        handle = f"{run.job_id}/a{run.attempt}"
+        self._tasks[handle] = asyncio.ensure_future(script(played))
         return handle
 
     async def poll(self, handle: str) -> RunStatus:
@@ -132,6 +132,9 @@ class ScriptedLauncher:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+    async def close(self) -> None:
+        pass
 
     def run_of(self, handle: str) -> PlayedRun:
         return next(run for run in self.runs if handle == f"{run.run.job_id}/a{run.run.attempt}")

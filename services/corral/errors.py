@@ -174,6 +174,12 @@ class UnavailableError(CorralError):
     kind = Kind.UNAVAILABLE
 
 
+class HubUnavailableError(UnavailableError):
+    """The model hub does not answer; asking again soon would not help."""
+
+    code = "HUB_UNAVAILABLE"
+
+
 class DeadlineError(CorralError):
     """An answer did not come within the call's deadline."""
 

@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from corral.spec import TrainingSpec
 
-# What a training process exits with. 75 is sysexits.h's "temporary failure, try again".
+# What a training process exits with; 1 is Python's own for a crash, 75 sysexits.h's "temporary failure, try again".
 EXIT_DONE = 0
-EXIT_CRASHED = 1
 EXIT_REFUSED = 2
 EXIT_STOPPED = 75
 

@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         f"127.0.0.1:{DEFAULT_TRAINER_PORT}", description="The trainer that a client talks to."
     )
     reflection: bool = Field(True, description="Whether servers offer gRPC reflection.")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of this process' Prometheus /metrics; 0: none. `corral up` serves none.",
+    )
     drain_seconds: float = Field(
         10.0, ge=0, description="How long open calls may finish after SIGTERM."
     )
@@ -48,7 +54,38 @@ class Settings(BaseSettings):
     stop_seconds: float = Field(
         60.0, gt=0, description="How long a run may take to save and end before it is killed."
     )
-    launcher: str = Field("local", description="Where runs run: local.")
+    worker_name: str = Field(
+        "",
+        description="Name of a worker that, restarted, at once goes on with the job that it had; no "
+        "two may share one. Empty: a new name each time, and the job waits for its lease to run out.",
+    )
+    worker_jobs: int = Field(
+        1,
+        ge=1,
+        description="Jobs that one worker looks after at a time. A run of the local launcher takes "
+        "the whole machine; in a cluster a worker only watches.",
+    )
+    launcher: str = Field("local", description="Where runs run: local or kubernetes.")
+    kubernetes_namespace: str = Field(
+        "", description="Namespace of training Jobs; empty: the pod's own, or kubeconfig's."
+    )
+    kubernetes_pod_template: Path = Field(
+        Path("/etc/corral/train-pod.yaml"),
+        description="File with the pod template of training Jobs.",
+    )
+    kubernetes_service: str = Field(
+        "corral-training",
+        description="Headless Service through which the nodes of one run find each other.",
+    )
+    kubernetes_gpus_per_process: int = Field(
+        1, ge=0, description="GPUs that each training process gets; 0 trains on CPUs."
+    )
+    kubernetes_queue: str = Field(
+        "", description="Kueue's LocalQueue for training Jobs; empty: none."
+    )
+    kubernetes_deadline_seconds: int = Field(
+        0, ge=0, description="Longest that one attempt may take in the cluster; 0: no limit."
+    )
     inference_memory: int = Field(
         4 * 1024**3, gt=0, description="Bytes of weights that inference keeps loaded."
     )

@@ -73,6 +73,9 @@ class TrainingSpec(BaseModel):
     processes: Annotated[int, Field(ge=1, le=4096)] = Field(
         1, description="Processes, one per GPU where there are GPUs."
     )
+    nodes: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Machines that the processes are spread over evenly."
+    )
     checkpoint_every: PositiveInt = Field(
         100, description="Optimizer steps between checkpoints; the last step always makes one."
     )
@@ -99,7 +102,16 @@ class TrainingSpec(BaseModel):
             raise ValueError(f"preamble: only the alpaca template has one, not {self.template!r}")
         if (self.template == "jinja") != (self.template_source is not None):
             raise ValueError("template_source: needed with template jinja, and only there")
+        if self.processes % self.nodes:
+            raise ValueError(
+                f"nodes: {self.processes} processes can't be spread evenly over {self.nodes} nodes"
+            )
         return self
+
+    @property
+    def processes_per_node(self) -> int:
+        """Processes on each of the nodes."""
+        return self.processes // self.nodes
 
     @property
     def effective_batch_size(self) -> int:
@@ -134,6 +146,9 @@ def _sentence(problem: dict[str, Any]) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{field}: there is no such field (known: {', '.join(TrainingSpec.model_fields)})"
+    if problem["type"] == "string_pattern_mismatch" and field == "suffix":
+        allowed = "must be 1 to 40 of a-z, 0-9 and -, and not begin with -"
+        return f"{field}: {problem['input']!r:.80} {allowed}"
     said = re.sub(r"^(Input|Value error,?) (should|)", r"\2", str(problem["msg"])).strip()
     if not field:
         return said

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
+from uuid import uuid4
 
 import pytest
 from tests.job_builders import DATASET, checkpoint, failure, measured, states, submission
@@ -30,9 +31,9 @@ LEASE = 600.0
 PATIENCE = 20.0
 
 
-async def claim(store: JobStore, worker: str = "worker-1") -> Job:
-    """Claim a job that must be there."""
-    job = await store.claim(worker, LEASE)
+async def claim(store: JobStore, worker: str = "") -> Job:
+    """Claim a job that must be there, by default as a worker that never claimed before."""
+    job = await store.claim(worker or f"worker-{uuid4()}", LEASE)
     assert job is not None
     return job
 
@@ -81,6 +82,37 @@ class JobStoreConformance:
     """The tests. Each begins with an empty store."""
 
     # ------------------------------------------------------------ submitting
+
+    async def test_a_worker_that_claims_again_gets_the_job_that_it_held_before_any_other(
+        self, store: JobStore
+    ) -> None:
+        await store.submit(submission("job-1"))
+        await store.submit(submission("job-2"))
+        first = await store.claim("w1", LEASE)
+        assert first is not None
+
+        again = await store.claim("w1", LEASE)
+
+        assert again is not None
+        assert (again.id, again.attempt) == ("job-1", 2)
+        with pytest.raises(FencedError):
+            await store.renew("job-1", 1, LEASE)
+        other = await store.claim("w2", LEASE)
+        assert other is not None
+        assert other.id == "job-2"
+
+    async def test_a_worker_that_gave_its_job_back_takes_the_next_in_the_queue(
+        self, store: JobStore
+    ) -> None:
+        await store.submit(submission("job-1"))
+        await store.submit(submission("job-2"))
+        await store.claim("w1", LEASE)
+        await store.finish("job-1", 1, JobState.SUCCEEDED)
+
+        following = await store.claim("w1", LEASE)
+
+        assert following is not None
+        assert following.id == "job-2"
 
     async def test_a_submitted_job_is_queued_with_all_that_was_asked(self, store: JobStore) -> None:
         asked = submission(model="my/model", epochs=7, preamble="Sagt's „so“:\n")
@@ -187,6 +219,15 @@ class JobStoreConformance:
         with pytest.raises(InvalidRequestError):
             await store.list_page(10, token)
 
+    async def test_jobs_are_counted_by_state(self, store: JobStore) -> None:
+        assert sum((await store.counts()).values()) == 0
+        for number in range(3):
+            await store.submit(submission(f"job-{number}"))
+        await store.cancel("job-2")
+        await claim(store)
+        counts = {state: count for state, count in (await store.counts()).items() if count}
+        assert counts == {JobState.STARTING: 1, JobState.QUEUED: 1, JobState.CANCELLED: 1}
+
     async def test_a_data_set_is_in_use_until_its_jobs_end(self, store: JobStore) -> None:
         for n in range(3):
             await store.submit(submission(f"job-{n}"))
@@ -273,7 +314,8 @@ class JobStoreConformance:
         assert await store.claim("worker-1", LEASE) is None
 
     async def test_a_claim_starts_an_attempt(self, store: JobStore) -> None:
-        job = await claimed(store)
+        await store.submit(submission())
+        job = await claim(store, "worker-1")
         assert (job.state, job.attempt, job.worker) == (JobState.STARTING, 1, "worker-1")
         assert job.started_at is not None
         assert await store.get(job.id) == job
@@ -327,8 +369,8 @@ class JobStoreConformance:
 
         async def work(worker: str) -> list[str]:
             claimed = []
-            while job := await store.claim(worker, LEASE):
-                assert (job.attempt, job.worker) == (1, worker)
+            while job := await store.claim(f"{worker}/{len(claimed)}", LEASE):
+                assert (job.attempt, job.worker) == (1, f"{worker}/{len(claimed)}")
                 claimed.append(job.id)
             return claimed
 

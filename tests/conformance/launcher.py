@@ -16,6 +16,8 @@ from tests.conformance.stand_in_run import FAMILY
 
 from corral.launchers.base import Launcher, RunStatus
 from corral.launchers.processes import start_time
+from corral.run import TrainingRun
+from corral.spec import TrainingSpec
 
 NewLauncher = Callable[[], Launcher]
 
@@ -51,6 +53,16 @@ def living(run_file: Path) -> list[int]:
     return [pid for pid in pids(run_file) if start_time(pid) is not None]
 
 
+def described(run_file: Path, **spec: Any) -> TrainingRun:
+    """What a real run.json in <job>/a<attempt>/ would say; these say what to do instead."""
+    return TrainingRun(
+        job_id=run_file.parent.parent.name,
+        attempt=int(run_file.parent.name.removeprefix("a")),
+        dataset_id="d" * 64,
+        spec=TrainingSpec(**spec),
+    )
+
+
 class Runs:
     """Makes run files, and remembers the handles so that no test leaves a process."""
 
@@ -69,7 +81,7 @@ class Runs:
         return folder / "run.json"
 
     async def start(self, run_file: Path, processes: int = 1) -> str:
-        handle = await self._launcher.start(run_file, processes)
+        handle = await self._launcher.start(run_file, described(run_file, processes=processes))
         self.handles.append(handle)
         return handle
 
@@ -190,7 +202,7 @@ class LauncherConformance:
         self, launcher: Launcher, runs: Runs
     ) -> None:
         run_file, handle = await runs.working()
-        assert await launcher.start(run_file, 1) == handle
+        assert await launcher.start(run_file, described(run_file)) == handle
         assert len(pids(run_file)) == 1
 
     async def test_starting_a_run_that_has_ended_does_not_run_it_again(
@@ -199,7 +211,7 @@ class LauncherConformance:
         run_file = runs.file(do="exit", code=3)
         handle = await runs.start(run_file)
         await ended(launcher, handle)
-        assert await launcher.start(run_file, 1) == handle
+        assert await launcher.start(run_file, described(run_file)) == handle
         assert (await launcher.poll(handle)).exit_code == 3
         assert len(pids(run_file)) == 1
 
@@ -207,7 +219,9 @@ class LauncherConformance:
         self, new_launcher: NewLauncher, runs: Runs
     ) -> None:
         run_file = runs.file(do="work")
-        handles = await asyncio.gather(*(new_launcher().start(run_file, 1) for _ in range(8)))
+        handles = await asyncio.gather(
+            *(new_launcher().start(run_file, described(run_file)) for _ in range(8))
+        )
         runs.handles.append(handles[0])
         assert len(set(handles)) == 1
         await until(lambda: pids(run_file))

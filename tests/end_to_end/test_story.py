@@ -146,6 +146,21 @@ def test_a_job_ends_with_the_same_weights_whatever_is_killed_in_the_middle(
         assert len(losses(events)) == STEPS - started.resumed_step
 
 
+def test_a_killed_worker_goes_on_with_its_job_before_it_takes_another(
+    up: Up, rows: Path, gpt2: Path
+) -> None:
+    first, second = start_job(up, rows, gpt2), start_job(up, rows, gpt2)
+    wait_for(lambda: up.job(first)["checkpoints"], SECONDS)
+
+    os.kill(VICTIMS["worker"](up, first), signal.SIGKILL)
+
+    wait_for(lambda: up.job(first)["attempt"] == 2, SECONDS)
+    assert up.job(second)["state"] == "QUEUED"
+    assert wait_for_end(up, first)["state"] == "SUCCEEDED"
+    assert up.corral("jobs", "cancel", second).returncode == 0
+    assert wait_for_end(up, second)["state"] == "CANCELLED"
+
+
 @pytest.mark.parametrize("build", [tiny_gpt2, tiny_llama])
 def test_chat_answers_as_transformers_generates_from_the_same_checkpoint(
     up: Up, rows: Path, tmp_path: Path, build: Callable[[Path], Path]

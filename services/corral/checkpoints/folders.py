@@ -11,12 +11,11 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from corral.checkpoints.manifest import MANIFEST_NAME, FileEntry, Manifest, sha256_of
-from corral.errors import StorageFullError
+from corral.storage import storage_errors
 
 _COMPLETE = re.compile(r"^step-(?P<step>\d+)-a(?P<attempt>\d+)$")
 _TEMPORARY_PREFIX = ".writing-"
@@ -38,20 +37,6 @@ def complete_checkpoints(folder: Path) -> list[Path]:
         if (match := _COMPLETE.match(path.name)) and (path / MANIFEST_NAME).is_file()
     ]
     return [path for _, _, path in sorted(found)]
-
-
-@contextmanager
-def storage_errors(what: str) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" into a StorageFullError that names `what`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StorageFullError(
-            f"No space is left on the volume for {what}.",
-            "The last complete checkpoint is kept. Free space, or keep fewer checkpoints.",
-        ) from error
 
 
 class CheckpointWriter:
@@ -122,6 +107,8 @@ def remove_leftovers(folder: Path) -> None:
 def _persist(path: Path) -> FileEntry:
     with storage_errors(path.name):
         _fsync(path)
+    # safetensors lets only the owner read; services that share the volume may be other users.
+    path.chmod(0o644)
     return FileEntry(sha256=sha256_of(path), size=path.stat().st_size)
 
 

@@ -16,7 +16,13 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from corral.cli.backoff import delays
-from corral.errors import CorralError, DatasetError, DeadlineError, UnavailableError
+from corral.errors import (
+    CorralError,
+    DatasetError,
+    DeadlineError,
+    HubUnavailableError,
+    UnavailableError,
+)
 from corral.rpc.channel import open_channel, read_apart, translated_errors
 from corral.v1 import inference_pb2, inference_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
@@ -109,6 +115,30 @@ class Client:
                 raise DatasetError(f"Can't read {path}: {unreadable[0].strerror}.") from None
             raise
         return answer.dataset
+
+    def list_datasets(self, limit: int) -> list[trainer_pb2.Dataset]:
+        """The newest data sets, at most `limit`, newest first."""
+
+        def page(token: str, size: int) -> tuple[Sequence[trainer_pb2.Dataset], str]:
+            request = trainer_pb2.ListDatasetsRequest(page_size=size, page_token=token)
+            answer: trainer_pb2.ListDatasetsResponse = self._trainer.ListDatasets(request)
+            return answer.datasets, answer.next_page_token
+
+        with translated_errors(self.address):
+            return _collect(page, limit)
+
+    def get_dataset(self, dataset_id: str) -> trainer_pb2.Dataset:
+        """The data set with its report. Raises DatasetNotFoundError."""
+        request = trainer_pb2.GetDatasetRequest(dataset_id=dataset_id)
+        with translated_errors(self.address):
+            answer: trainer_pb2.GetDatasetResponse = self._trainer.GetDataset(request)
+        return answer.dataset
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Remove a data set. Raises ConflictError while a job that has not ended needs it."""
+        request = trainer_pb2.DeleteDatasetRequest(dataset_id=dataset_id)
+        with translated_errors(self.address):
+            self._trainer.DeleteDataset(request)
 
     # ------------------------------------------------------------ training jobs
 
@@ -258,8 +288,9 @@ class Client:
             try:
                 with translated_errors(self.address):
                     return call()
-            except _Lost:
-                if time.monotonic() + pause > give_up:
+            except _Lost as lost:
+                # The hub's absence is the server's answer, not the server's own.
+                if isinstance(lost, HubUnavailableError) or time.monotonic() + pause > give_up:
                     raise
             time.sleep(pause)
         raise AssertionError("delays never end")

@@ -15,14 +15,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from corral.cli.flags import default_of
 from corral.spec import TrainingSpec
 
 # A name or a file, a text or a file: more than the spec's own type says.
 _TAKES_FILE = {
     "template": "NAME|FILE",
     "preamble": "TEXT|FILE",
-    "template_source": "TEXT|FILE",
 }
+_TEMPLATE_FILE = "Of jinja give the file, which ends in .jinja."
+# Fields that come with another's flag: --template takes the file.
+_WITHOUT_FLAG = ("template_source",)
 
 _PANELS = {
     "Schedule": (
@@ -49,13 +52,20 @@ _PANELS = {
 
 
 def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with a flag for each field of TrainingSpec in place of its `**fields`."""
+    """The command, with a flag for each field of TrainingSpec in place of its `**fields`.
+
+    template_source has none: its text is in the file that --template names.
+    """
     own = [
         parameter
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    flags = [_parameter(name, field) for name, field in TrainingSpec.model_fields.items()]
+    flags = [
+        _parameter(name, field)
+        for name, field in TrainingSpec.model_fields.items()
+        if name not in _WITHOUT_FLAG
+    ]
     # Typer reads a command's parameters from its signature.
     vars(command)["__signature__"] = inspect.Signature(
         [
@@ -79,7 +89,7 @@ def flag_name(field: str) -> str:
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     option = typer.Option(
         flag_name(name),
-        help=_help(field),
+        help=_help(name, field),
         metavar=_TAKES_FILE.get(name),
         show_default=False,
         rich_help_panel=next((p for p, names in _PANELS.items() if name in names), "Training"),
@@ -93,13 +103,14 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-def _help(field: FieldInfo) -> str:
+def _help(name: str, field: FieldInfo) -> str:
     parts = [field.description or ""]
     if get_origin(field.annotation) is Literal:
         parts.append(f"One of {', '.join(get_args(field.annotation))}.")
-    if field.default is not None:
-        parts.append(f"Default: {field.default}.")
-    return " ".join(parts)
+    if name == "template":
+        parts.append(_TEMPLATE_FILE)
+    parts.append(default_of(TrainingSpec, name))
+    return " ".join(filter(None, parts))
 
 
 def _value_type(annotation: Any) -> Any:

@@ -23,6 +23,7 @@ from corral.errors import InvalidRequestError, UnavailableError
 _SCRIPTS = (
     "submit",
     "list",
+    "count",
     "cancel",
     "delete",
     "claim",
@@ -74,11 +75,13 @@ class RedisConnection:
 
     async def call(self, script: str, *arguments: str | int) -> list[Any]:
         """Run a script of `scripts/`; returns its status word and what comes with it."""
+        args = [self._namespace, secrets.token_hex(12), *arguments]
         with self.translated_errors():
-            token = secrets.token_hex(12)
-            answer: list[Any] = await self._scripts[script](
-                args=[self._namespace, token, *arguments]
-            )
+            try:
+                answer: list[Any] = await self._scripts[script](args=args)
+            except redis_errors.NoScriptError:
+                # Redis was restarted between redis-py's loading of the script and its call.
+                answer = await self._scripts[script](args=args)
         return answer
 
     @contextmanager

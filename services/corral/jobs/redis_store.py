@@ -7,6 +7,7 @@ before it writes. Keys, below a namespace:
     job:<id>:events          stream: entry <n>-0 is event number n; the newest 100,000 are kept
     jobs                     sorted set of all ids by rank, for listing
     queue, leases            sorted sets of ids by rank and by the lease's end
+    workers                  hash: the job that each worker holds
     doorbell                 list on which idle workers block
     dataset:<id>             set of the jobs that have not ended and need it
     idempotency:<key>        id of the job that a key made
@@ -18,6 +19,7 @@ Knows nothing of gRPC, launchers or files.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -122,6 +124,16 @@ class RedisJobStore:
             jobs=tuple(encoding.job_of(fields) for fields in found[:size]),
             next_token=encoding.token_before(found[size - 1]["rank"]) if more else "",
         )
+
+    async def counts(self) -> dict[JobState, int]:
+        # Counted instead of kept: no figure that a crash could leave wrong. A job changes its state
+        # but never its rank, so each is counted once however many scripts it takes.
+        bound = "+inf"
+        counts: Counter[JobState] = Counter()
+        while bound:
+            _, bound, found = await self._redis.call("count", bound, _JOBS_PER_SCAN)
+            counts.update({JobState(state): int(n) for state, n in encoding.pairs(found).items()})
+        return dict(counts)
 
     async def jobs_using(self, dataset_id: str) -> list[str]:
         with self._redis.translated_errors():

@@ -54,6 +54,9 @@ class JobStore(Protocol):
         Raises InvalidRequestError for a token that it did not give.
         """
 
+    async def counts(self) -> dict[JobState, int]:
+        """How many jobs there are in each state; a state without any may be missing."""
+
     async def jobs_using(self, dataset_id: str) -> list[str]:
         """Ids of the jobs with this data set that have not ended."""
 
@@ -76,7 +79,8 @@ class JobStore(Protocol):
     # ------------------------------------------------------------ workers
 
     async def claim(self, worker: str, lease_seconds: float) -> Job | None:
-        """Take the next job: one whose lease ran out first, else the oldest queued; None if none.
+        """Take the next job: the one that this worker still holds, since it must have died with it;
+        else one whose lease ran out; else the oldest queued; None if none.
 
         Atomic: raises the attempt, moves the job to STARTING (CANCELLING stays) and starts the
         lease. The job still carries the last attempt's handle, so that its run can be ended.

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from corral.run import TrainingRun
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -24,16 +26,20 @@ class RunStatus:
     signal: str | None = None
     # A sentence about why it ended or can't begin, where the backend knows one.
     detail: str = ""
+    # Whether the place it ran in failed, not the run: preempted, evicted, a node that was lost.
+    infrastructure: bool = False
 
 
 class Launcher(Protocol):
-    """Starts runs somewhere, finds them again, ends them."""
+    """Starts runs somewhere, finds them again, ends them: `start`, `poll` and `stop`."""
 
-    async def start(self, run_file: Path, processes: int) -> str:
-        """Start `torchrun -m corral.training run_file` on so many processes.
+    async def start(self, run_file: Path, run: TrainingRun) -> str:
+        """Start `torchrun -m corral.training run_file` on as many processes and nodes as the run's
+        spec asks for. `run` is what the file says.
 
         Returns a handle, a string that any process of this deployment can poll and stop. Starting
-        the same run file twice gives the run that is there. Raises LaunchError.
+        the same run file twice gives the run that is there. What earlier attempts at the job left
+        running is ended. Raises LaunchError, or UnavailableError where a backend does not answer.
         """
 
     async def poll(self, handle: str) -> RunStatus:
@@ -42,5 +48,9 @@ class Launcher(Protocol):
     async def stop(self, handle: str, grace_seconds: float) -> None:
         """Ask the run to save and end; after the grace period kill all of its processes.
 
-        Returns when none is left. Stopping what has ended does nothing. `grace_seconds` 0 kills.
+        Returns when none is left. Stopping what has ended clears away what the backend still keeps
+        of it; where it keeps nothing, that does nothing. `grace_seconds` 0 kills.
         """
+
+    async def close(self) -> None:
+        """Let go of connections, at the end of the process. Runs go on."""

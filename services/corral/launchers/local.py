@@ -14,17 +14,22 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from corral.errors import LaunchError
+from corral.errors import LaunchError, SpecError
 from corral.launchers.base import RunStatus
 from corral.launchers.local_run import LocalRun
 from corral.launchers.processes import MARK_VARIABLE
 from corral.launchers.supervise import LOG_NAME
+from corral.launchers.torchrun import torchrun_command
+from corral.run import TrainingRun
+from corral.spec import TrainingSpec
 
 DEFAULT_STOP_SECONDS = 60.0
 _START_SECONDS = 30.0
 # A process in the kernel's uninterruptible sleep (a lost network disk) does not even die of SIGKILL.
 _KILL_SECONDS = 30.0
 _LOOK_AGAIN_SECONDS = 0.02
+# Enough to try out sharding on a small machine.
+_MOST_PROCESSES_ON_FEW_CORES = 4
 _OUTDATED = "A later attempt at the same job began."
 
 # From a run file and a number of processes to the command line that trains.
@@ -54,13 +59,14 @@ class LocalLauncher:
         self._stop_seconds = stop_seconds
         self._command_builder = command_builder or torchrun(python, stop_seconds)
 
-    async def start(self, run_file: Path, processes: int) -> str:
+    async def start(self, run_file: Path, run: TrainingRun) -> str:
+        _check_size(run.spec)
         # A worker may die after it has started a run and before it has recorded the handle. Nobody
         # else would ever end that run.
-        for run in LocalRun.of_earlier_attempts(run_file.parent):
-            if run.ended() is None:
-                await _settle(run, RunStatus(is_running=False, signal="SIGKILL", detail=_OUTDATED))
-        return await asyncio.to_thread(self._start, run_file, processes)
+        for left in LocalRun.of_earlier_attempts(run_file.parent):
+            if left.ended() is None:
+                await _settle(left, RunStatus(is_running=False, signal="SIGKILL", detail=_OUTDATED))
+        return await asyncio.to_thread(self._start, run_file, run.spec.processes)
 
     async def poll(self, handle: str) -> RunStatus:
         run = LocalRun.parse(handle)
@@ -75,6 +81,9 @@ class LocalLauncher:
             await _holds_within(lambda: not run.is_running(), grace_seconds)
         if run.is_running() or run.ended() is None:
             await _settle(run, RunStatus(is_running=False, signal="SIGKILL"))
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     def _start(self, run_file: Path, processes: int) -> str:
         run_file = run_file.absolute()
@@ -120,16 +129,14 @@ def torchrun(python: str, stop_seconds: float) -> CommandBuilder:
     """The builder of the real command: torchrun on this machine alone."""
 
     def command(run_file: Path, processes: int) -> list[str]:
-        return [
-            *(python, "-m", "torch.distributed.run"),
-            *("--nnodes", "1", "--nproc-per-node", str(processes), "--max-restarts", "0"),
-            # Port 0 is a free one. Without an address of its own, torchrun looks up this machine's
-            # name, which may be slow or lead to an interface that is not there.
-            *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
-            *("--local-addr", "127.0.0.1", "--rdzv-id", _run_name(run_file.parent)),
-            *("--shutdown-timeout", str(max(1, round(stop_seconds)))),
-            *("-m", "corral.training", str(run_file)),
-        ]
+        return torchrun_command(
+            run_file,
+            name=_run_name(run_file.parent),
+            nodes=1,
+            processes_per_node=processes,
+            stop_seconds=stop_seconds,
+            python=python,
+        )
 
     return command
 
@@ -165,6 +172,22 @@ async def _holds_within(condition: Callable[[], bool], seconds: float) -> bool:
 def _run_name(run: Path) -> str:
     """A run's folder is <job>/a<attempt>."""
     return f"{run.parent.name}-{run.name}"
+
+
+def _check_size(spec: TrainingSpec) -> None:
+    """Raises SpecError for a run that this machine has no room for."""
+    if spec.nodes > 1:
+        raise SpecError(
+            f"nodes: the local launcher has one machine, not {spec.nodes}.",
+            "Use nodes 1 with as many processes, or set CORRAL_LAUNCHER=kubernetes.",
+        )
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    most = gpus or max(_cores(), _MOST_PROCESSES_ON_FEW_CORES)
+    if spec.processes > most:
+        have = f"{gpus} GPUs" if gpus else f"{_cores()} cores"
+        raise SpecError(
+            f"processes: {spec.processes} is more than this machine takes: {most}, with {have}."
+        )
 
 
 def _cores() -> int:

@@ -9,8 +9,26 @@ from corral.launchers.base import Launcher
 from corral.launchers.local import LocalLauncher
 from corral.settings import Settings
 
+
+def _local(settings: Settings) -> Launcher:
+    return LocalLauncher(stop_seconds=settings.stop_seconds)
+
+
+def _kubernetes(settings: Settings) -> Launcher:
+    # Not everyone has the package, and nobody else needs it.
+    try:
+        from corral.launchers.kubernetes.setup import kubernetes_launcher
+    except ImportError as error:
+        raise InvalidRequestError(
+            f"The Kubernetes launcher can't be loaded: {error}.",
+            "Install it with: pip install 'corral[services]'.",
+        ) from error
+    return kubernetes_launcher(settings)
+
+
 _LAUNCHERS: dict[str, Callable[[Settings], Launcher]] = {
-    "local": lambda settings: LocalLauncher(stop_seconds=settings.stop_seconds),
+    "local": _local,
+    "kubernetes": _kubernetes,
 }
 
 

@@ -20,9 +20,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from corral.launchers import processes
@@ -32,6 +32,7 @@ EXIT_NAME = "exit.json"
 LOG_NAME = "log.txt"
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_TICK_SECONDS = 0.05
 _LOOK_AGAIN_SECONDS = 0.005
 _COULD_NOT_START = 127
 
@@ -44,15 +45,15 @@ def main() -> None:
         os._exit(0)
     os.setsid()
     # From before the handle is known: a stop may come as soon as it is.
-    stop = _Stop(arguments.grace)
-    _adopt_orphans()
+    stop = Stop(lambda: arguments.grace)
+    adopt_orphans()
     is_ours = _take(arguments.run, arguments.mark)
     _say((arguments.run / HANDLE_NAME).read_text())
     if not is_ours:
         return
     _send_output_to(arguments.run / LOG_NAME)
-    status = _run(arguments.command, stop)
-    _end_the_rest(arguments.mark)
+    status = run_command(arguments.command, stop)
+    end_the_rest(arguments.mark)
     write_exit(arguments.run, exit_of(status))
 
 
@@ -65,39 +66,49 @@ def exit_of(status: int) -> dict[str, Any]:
 
 def write_exit(run: Path, content: dict[str, Any]) -> None:
     """Write exit.json, whole, unless there is one."""
-    _create(run / EXIT_NAME, content)
+    create(run / EXIT_NAME, content)
 
 
-class _Stop:
-    """Passes SIGTERM on to the command, and kills it when it takes too long."""
+class Stop:
+    """Passes SIGTERM on to the command, and kills it when it takes too long.
 
-    def __init__(self, grace_seconds: float) -> None:
-        self._grace_seconds = grace_seconds
+    `grace` says how many seconds the command may take; it is asked again and again, since whoever
+    stops a run may lose patience. 0 kills at once.
+    """
+
+    def __init__(self, grace: Callable[[], float]) -> None:
+        self._grace = grace
         self._command: subprocess.Popen[bytes] | None = None
-        self._is_asked = False
+        self._asked_at: float | None = None
         self._is_passed_on = False
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGALRM, self._force)
+        signal.signal(signal.SIGTERM, lambda signum, frame: self.ask())
+        signal.signal(signal.SIGALRM, lambda signum, frame: self._force_when_due())
+
+    def ask(self) -> None:
+        """What SIGTERM does."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+        self._pass_on()
 
     def watch_over(self, command: subprocess.Popen[bytes]) -> None:
+        """This is the command to stop, at once if a stop was asked for before."""
         self._command = command
-        if self._is_asked:
+        if self._asked_at is not None:
             self._pass_on()
-
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self._is_asked = True
-        self._pass_on()
 
     def _pass_on(self) -> None:
         # Once only: a second SIGTERM would break off torchrun's own orderly stop.
         if self._command is not None and not self._is_passed_on:
             self._is_passed_on = True
-            # 0 would switch the timer off.
-            signal.setitimer(signal.ITIMER_REAL, max(self._grace_seconds, 1e-3))
-            self._command.terminate()
+            if self._grace() > 0:
+                self._command.terminate()
+            signal.setitimer(signal.ITIMER_REAL, 1e-3, _TICK_SECONDS)
 
-    def _force(self, signum: int, frame: FrameType | None) -> None:
-        if self._command is not None:
+    def _force_when_due(self) -> None:
+        if self._command is None or self._asked_at is None:
+            return
+        if time.monotonic() - self._asked_at >= self._grace():
+            signal.setitimer(signal.ITIMER_REAL, 0)
             self._command.kill()
 
 
@@ -110,7 +121,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
+    """Let every descendant that loses its parent become a child of this process."""
     # A rank whose torchrun was killed becomes a child of ours instead of init's, and so is reaped
     # when it is killed. Linux only; elsewhere init does it.
     if sys.platform == "linux":
@@ -127,12 +139,13 @@ def _take(run: Path, mark: str) -> bool:
         "mark": mark,
         "run": str(run),
     }
-    return _create(run / HANDLE_NAME, handle)
+    return create(run / HANDLE_NAME, handle)
 
 
-def _create(path: Path, content: dict[str, Any]) -> bool:
+def create(path: Path, content: dict[str, Any]) -> bool:
     """Write a file that appears whole, on the disk, and only if there was none of that name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the process id: in a pod, everyone's is 1.
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with temporary.open("w") as file:
         json.dump(content, file)
         file.flush()
@@ -160,9 +173,13 @@ def _send_output_to(log: Path) -> None:
         os.dup2(file.fileno(), sys.stderr.fileno())
 
 
-def _run(command: list[str], stop: _Stop) -> int:
+def run_command(command: list[str], stop: Stop, output: int | None = None) -> int:
+    """Run a command to its end, its output going to that file descriptor or to our own.
+
+    Returns subprocess' code, in which -n stands for signal n.
+    """
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     except OSError as error:
         _say(f"{command[0]} can't be started: {error.strerror}")
         return _COULD_NOT_START
@@ -170,7 +187,8 @@ def _run(command: list[str], stop: _Stop) -> int:
     return process.wait()
 
 
-def _end_the_rest(mark: str) -> None:
+def end_the_rest(mark: str) -> None:
+    """Kill every process that the run has left. Returns when none lives."""
     own = os.getpid()
     # Whoever hides its environment from us, or is in the middle of exec, is or becomes our child.
     killing = processes.Killing(lambda: processes.of_run(mark, own) | processes.children(own))

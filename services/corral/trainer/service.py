@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
-from corral import __version__
+from corral import __version__, formatting
 from corral.errors import ConflictError, InvalidRequestError
 from corral.jobs.records import Submission
 from corral.jobs.store import JobStore
@@ -107,7 +107,8 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
             jobs = await self._store.jobs_using(dataset.id)
             if jobs:
                 raise ConflictError(
-                    f"{len(jobs)} jobs still need this data set: {', '.join(jobs[:5])}.",
+                    "This data set is still needed by "
+                    f"{formatting.count(len(jobs), 'job')}: {', '.join(jobs[:5])}.",
                     "Wait for their end, or cancel them.",
                 )
             await self._datasets.delete(dataset.id)

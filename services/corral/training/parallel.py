@@ -68,14 +68,7 @@ def shard(model: nn.Module, wrap: str | None, dtype: torch.dtype, loss: nn.Modul
     the sum of gradients stay float32.
     """
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    names = {wrap} if wrap else layer_class_names(model)
-    layers = [module for module in model.modules() if type(module).__name__ in names]
-    if not layers:
-        known = sorted({type(module).__name__ for module in model.modules()})
-        raise SpecError(
-            f"fsdp_wrap: this model has no layer of class {wrap!r}.", f"It has {', '.join(known)}."
-        )
-    for layer in [*layers, loss]:
+    for layer in [*layers_of(model, wrap), loss]:
         fully_shard(layer, mp_policy=policy)
         assert isinstance(layer, FSDPModule)
         # FSDP2 averages over ranks. Our loss is already divided by the label tokens of all ranks,
@@ -85,9 +78,19 @@ def shard(model: nn.Module, wrap: str | None, dtype: torch.dtype, loss: nn.Modul
         layer.set_force_sum_reduction_for_comms(True)
 
 
-def layer_class_names(model: nn.Module) -> set[str]:
-    """Class names of the decoder layers, as the model's own code declares them."""
-    return set(getattr(model, "_no_split_modules", None) or ())
+def layers_of(model: nn.Module, wrap: str | None) -> list[nn.Module]:
+    """The layers to shard by: those of the named class, or what the model's own code declares.
+
+    Raises SpecError where the model has no layer of that class.
+    """
+    names = {wrap} if wrap else set(getattr(model, "_no_split_modules", None) or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    if not layers:
+        known = sorted({type(module).__name__ for module in model.modules()})
+        raise SpecError(
+            f"fsdp_wrap: this model has no layer of class {wrap!r}.", f"It has {', '.join(known)}."
+        )
+    return layers
 
 
 @contextmanager

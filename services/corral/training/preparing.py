@@ -67,6 +67,8 @@ def prepare(run: TrainingRun, volume: Volume, ranks: Ranks) -> Prepared:
     model = load_trainable(resume or base, tokenizer.vocab_size).to(ranks.device)
     spec = run.spec.with_learning_rate_for(parameter_count(model))
     loss: nn.Module = LabelLoss(model)
+    # Also where nothing is sharded: a name that is wrong should not wait for a second process.
+    parallel.layers_of(model, spec.fsdp_wrap)
     dtype = compute_dtype(spec.precision, ranks.device)
     if ranks.world_size > 1 and spec.fsdp == "full_shard":
         parallel.shard(model, spec.fsdp_wrap, dtype, loss)

@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from corral.checkpoints.folders import CheckpointWriter, storage_errors
+from corral.checkpoints.folders import CheckpointWriter
 from corral.checkpoints.manifest import FileEntry, Manifest, Metrics
 from corral.data.templates import PromptTemplate
 from corral.data.tokenizing import FittedTokenizer
 from corral.errors import StorageFullError
 from corral.run import TrainingRun
+from corral.storage import storage_errors
 from corral.training.parallel import Ranks, whole
 from corral.training.state import RunState, save_state
 

@@ -82,11 +82,6 @@ def load_state(
     return state
 
 
-def has_state(folder: Path) -> bool:
-    """Whether training can go on from this checkpoint."""
-    return (folder / STATE_FOLDER / _CURSOR_FILE).is_file()
-
-
 def _shard_files(source: Path) -> list[Path]:
     """The files of all ranks that wrote, in the order of their ranks."""
     files = list(source.glob("rank-*-of-*.safetensors"))

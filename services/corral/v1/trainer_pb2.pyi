@@ -149,7 +149,7 @@ class DeleteDatasetResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class TrainingSpec(_message.Message):
-    __slots__ = ("model", "epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "batch_size", "gradient_accumulation_steps", "max_length", "precision", "max_grad_norm", "seed", "fsdp", "fsdp_wrap", "processes", "checkpoint_every", "keep_checkpoints", "template", "preamble", "template_source", "suffix", "eval_split")
+    __slots__ = ("model", "epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "batch_size", "gradient_accumulation_steps", "max_length", "precision", "max_grad_norm", "seed", "fsdp", "fsdp_wrap", "processes", "checkpoint_every", "keep_checkpoints", "template", "preamble", "template_source", "suffix", "eval_split", "nodes")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +173,7 @@ class TrainingSpec(_message.Message):
     TEMPLATE_SOURCE_FIELD_NUMBER: _ClassVar[int]
     SUFFIX_FIELD_NUMBER: _ClassVar[int]
     EVAL_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     model: str
     epochs: int
     max_steps: int
@@ -196,7 +197,8 @@ class TrainingSpec(_message.Message):
     template_source: str
     suffix: str
     eval_split: float
-    def __init__(self, model: _Optional[str] = ..., epochs: _Optional[int] = ..., max_steps: _Optional[int] = ..., learning_rate: _Optional[float] = ..., lr_scheduler: _Optional[str] = ..., warmup_ratio: _Optional[float] = ..., weight_decay: _Optional[float] = ..., batch_size: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., max_length: _Optional[int] = ..., precision: _Optional[str] = ..., max_grad_norm: _Optional[float] = ..., seed: _Optional[int] = ..., fsdp: _Optional[str] = ..., fsdp_wrap: _Optional[str] = ..., processes: _Optional[int] = ..., checkpoint_every: _Optional[int] = ..., keep_checkpoints: _Optional[int] = ..., template: _Optional[str] = ..., preamble: _Optional[str] = ..., template_source: _Optional[str] = ..., suffix: _Optional[str] = ..., eval_split: _Optional[float] = ...) -> None: ...
+    nodes: int
+    def __init__(self, model: _Optional[str] = ..., epochs: _Optional[int] = ..., max_steps: _Optional[int] = ..., learning_rate: _Optional[float] = ..., lr_scheduler: _Optional[str] = ..., warmup_ratio: _Optional[float] = ..., weight_decay: _Optional[float] = ..., batch_size: _Optional[int] = ..., gradient_accumulation_steps: _Optional[int] = ..., max_length: _Optional[int] = ..., precision: _Optional[str] = ..., max_grad_norm: _Optional[float] = ..., seed: _Optional[int] = ..., fsdp: _Optional[str] = ..., fsdp_wrap: _Optional[str] = ..., processes: _Optional[int] = ..., checkpoint_every: _Optional[int] = ..., keep_checkpoints: _Optional[int] = ..., template: _Optional[str] = ..., preamble: _Optional[str] = ..., template_source: _Optional[str] = ..., suffix: _Optional[str] = ..., eval_split: _Optional[float] = ..., nodes: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "message", "log_tail")

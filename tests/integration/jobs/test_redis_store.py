@@ -250,3 +250,10 @@ async def test_a_redis_that_is_not_there_is_unavailable(unused_tcp_port: int) ->
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequestError, match="address of Redis"):
         RedisJobStore.connect(url)
+
+
+async def test_more_jobs_are_counted_than_one_script_looks_at(store: RedisJobStore) -> None:
+    for number in range(1001):
+        await store.submit(submission(f"job-{number}"))
+    await store.cancel("job-0")
+    assert await store.counts() == {JobState.QUEUED: 1000, JobState.CANCELLED: 1}

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from tests.conformance import launcher as conformance
 from tests.conformance import stand_in_run
-from tests.conformance.launcher import Runs, ended, living, pids, until
+from tests.conformance.launcher import Runs, described, ended, living, pids, until
 
-from corral.errors import LaunchError
+from corral.errors import LaunchError, SpecError
 from corral.launchers.base import Launcher
 from corral.launchers.local import LocalLauncher, torchrun
 from corral.launchers.processes import start_time
@@ -98,9 +98,9 @@ class TestLocalLauncher(conformance.LauncherConformance):
         run_file = runs.file(do="work")
         code = (
             "import asyncio, os, pathlib, sys\n"
-            "from tests.integration.launchers.test_local import new_local_launcher\n"
+            "from tests.integration.launchers.test_local import described, new_local_launcher\n"
             "run_file = pathlib.Path(sys.argv[1])\n"
-            "asyncio.run(new_local_launcher().start(run_file, 1))\n"
+            "asyncio.run(new_local_launcher().start(run_file, described(run_file)))\n"
             "os.kill(os.getpid(), 9)\n"
         )
         root = Path(__file__).parents[3]
@@ -199,21 +199,30 @@ class TestLocalLauncher(conformance.LauncherConformance):
     async def test_a_run_without_a_folder_can_not_be_started(
         self, launcher: Launcher, tmp_path: Path
     ) -> None:
+        run_file = tmp_path / "job-1" / "a1" / "run.json"
         with pytest.raises(LaunchError, match="could not be started"):
-            await launcher.start(tmp_path / "nowhere" / "run.json", 1)
+            await launcher.start(run_file, described(run_file))
 
     async def test_a_python_that_is_not_there_can_not_start_a_run(self, runs: Runs) -> None:
+        run_file = runs.file(do="work")
         with pytest.raises(LaunchError, match="could not be started"):
-            await new_local_launcher(python="/no/python").start(runs.file(do="work"), 1)
+            await new_local_launcher(python="/no/python").start(run_file, described(run_file))
 
     async def test_a_supervisor_that_can_not_be_run_is_a_launch_error(self, runs: Runs) -> None:
+        run_file = runs.file(do="work")
         with pytest.raises(LaunchError, match=r"log\.txt"):
-            await new_local_launcher(python="false").start(runs.file(do="work"), 1)
+            await new_local_launcher(python="false").start(run_file, described(run_file))
+
+    async def test_a_run_on_several_nodes_is_refused(self, launcher: Launcher, runs: Runs) -> None:
+        run_file = runs.file(do="work")
+        with pytest.raises(SpecError, match=r"not 2\..* CORRAL_LAUNCHER=kubernetes"):
+            await launcher.start(run_file, described(run_file, processes=2, nodes=2))
+        assert pids(run_file) == []
 
     async def test_a_command_that_is_not_there_ends_and_says_so(self, runs: Runs) -> None:
         launcher = new_local_launcher(command_builder=lambda run_file, processes: ["/no/command"])
         run_file = runs.file(do="work")
-        handle = await launcher.start(run_file, 1)
+        handle = await launcher.start(run_file, described(run_file))
         assert (await ended(launcher, handle)).exit_code == 127
         assert "/no/command" in (run_file.parent / "log.txt").read_text()
 
@@ -224,7 +233,7 @@ class TestLocalLauncher(conformance.LauncherConformance):
         base = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         launcher = new_local_launcher(env={**base, **given})
         run_file = runs.file(do="exit", code=0)
-        await ended(launcher, await launcher.start(run_file, 2))
+        await ended(launcher, await launcher.start(run_file, described(run_file, processes=2)))
         fair = str(max(1, len(os.sched_getaffinity(0)) // 2))
         assert f"OMP_NUM_THREADS={expected or fair}\n" in (run_file.parent / "log.txt").read_text()
 

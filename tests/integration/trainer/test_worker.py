@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.conditions import until
 from tests.worker_builders import (
     PlayedRun,
@@ -19,7 +20,7 @@ from tests.worker_builders import (
     write_checkpoint,
 )
 
-from corral.errors import UnavailableError
+from corral.errors import LaunchError, UnavailableError
 from corral.jobs.records import (
     CheckpointPublished,
     Event,
@@ -32,10 +33,12 @@ from corral.jobs.records import (
 )
 from corral.jobs.redis_store import RedisJobStore
 from corral.jobs.store import JobStore
+from corral.launchers.base import RunStatus
 from corral.run import TrainingRun
 from corral.spec import TrainingSpec
 from corral.trainer.worker.loglines import LONGEST_LINE, MOST_LINES_AT_ONCE
 from corral.trainer.worker.loop import Worker
+from corral.trainer.worker.metrics import WorkerMetrics
 from corral.trainer.worker.run import Tools
 from corral.volume import Volume
 
@@ -49,14 +52,17 @@ def volume(tmp_path: Path) -> Volume:
 
 
 def tools(store: JobStore, launcher: ScriptedLauncher, volume: Volume, lease: float = 5.0) -> Tools:
-    return Tools(store, launcher, volume, lease_seconds=lease, stop_seconds=10.0)
+    metrics = WorkerMetrics(CollectorRegistry())
+    return Tools(store, launcher, volume, lease, stop_seconds=10.0, metrics=metrics)
 
 
 @asynccontextmanager
-async def working(tools: Tools, name: str = "w1") -> AsyncIterator[asyncio.Event]:
+async def working(
+    tools: Tools, name: str = "w1", jobs_at_once: int = 1
+) -> AsyncIterator[asyncio.Event]:
     """A worker at work; shut down at the end. Yields the event that shuts it down."""
     shutdown = asyncio.Event()
-    task = asyncio.create_task(Worker(tools, name).run(shutdown))
+    task = asyncio.create_task(Worker(tools, name, jobs_at_once).run(shutdown))
     try:
         yield shutdown
     finally:
@@ -96,6 +102,10 @@ def log_of(events: list[Event]) -> list[str]:
 
 def states_of(events: list[Event]) -> list[str]:
     return [one.body.state for one in events if one.body.kind == "state"]
+
+
+def reasons_of(events: list[Event]) -> list[str]:
+    return [one.body.reason for one in events if one.body.kind == "state"]
 
 
 # ---------------------------------------------------------------- ends
@@ -198,10 +208,10 @@ async def test_a_job_that_fails_leaves_the_worker_for_the_next(
     store: RedisJobStore, volume: Volume
 ) -> None:
     class Broken(ScriptedLauncher):
-        async def start(self, run_file: Path, processes: int) -> str:
-            if "job-1" in str(run_file):
+        async def start(self, run_file: Path, run: TrainingRun) -> str:
+            if run.job_id == "job-1":
                 raise RuntimeError("a bug")
-            return await super().start(run_file, processes)
+            return await super().start(run_file, run)
 
     await submit(store, "job-1")
     await submit(store, "job-2")
@@ -210,6 +220,97 @@ async def test_a_job_that_fails_leaves_the_worker_for_the_next(
         await events_until_end(store, "job-2")
     assert (await store.get("job-1")).state is JobState.FAILED
     assert (await store.get("job-2")).state is JobState.SUCCEEDED
+
+
+async def test_a_run_is_cleared_away_only_after_its_end_is_recorded(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    seen_states = []
+
+    class Watching(ScriptedLauncher):
+        async def stop(self, handle: str, grace_seconds: float) -> None:
+            seen_states.append((await store.get("job-1")).state)
+            await super().stop(handle, grace_seconds)
+
+    await submit(store)
+    async with working(tools(store, Watching(volume, succeeds), volume)):
+        await events_until_end(store)
+    assert seen_states == [JobState.SUCCEEDED]
+
+
+async def test_a_run_that_can_not_be_cleared_away_has_ended_all_the_same(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    class Stuck(ScriptedLauncher):
+        async def stop(self, handle: str, grace_seconds: float) -> None:
+            raise LaunchError("The pods do not end.")
+
+    await submit(store, "job-1")
+    await submit(store, "job-2")
+    async with working(tools(store, Stuck(volume, succeeds), volume)):
+        await events_until_end(store, "job-1")
+        await events_until_end(store, "job-2")
+    assert (await store.get("job-1")).state is JobState.SUCCEEDED
+
+
+async def test_a_run_that_lost_its_place_resumes_without_a_strike(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    async def evicted(run: PlayedRun) -> RunStatus:
+        run.step(1)
+        return RunStatus(is_running=False, detail="The node is drained", infrastructure=True)
+
+    await submit(store)
+    async with working(tools(store, ScriptedLauncher(volume, *[evicted] * 4, succeeds), volume)):
+        events = await events_until_end(store)
+    assert (await store.get("job-1")).state is JobState.SUCCEEDED
+    assert (await store.get("job-1")).attempt == 5
+    assert "The node is drained; it goes on from the last checkpoint." in reasons_of(events)
+
+
+async def test_a_launcher_whose_backend_is_away_costs_no_strike(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    class Away(ScriptedLauncher):
+        calls = 0
+
+        async def start(self, run_file: Path, run: TrainingRun) -> str:
+            self.calls += 1
+            if self.calls < 5:
+                raise UnavailableError("The API does not answer.")
+            return await super().start(run_file, run)
+
+    await submit(store)
+    async with working(tools(store, Away(volume, succeeds), volume)):
+        await events_until_end(store)
+    assert (await store.get("job-1")).state is JobState.SUCCEEDED
+
+
+async def test_why_a_run_can_not_begin_is_told_once(store: RedisJobStore, volume: Volume) -> None:
+    class Full(ScriptedLauncher):
+        polls = 0
+
+        async def poll(self, handle: str) -> RunStatus:
+            self.polls += 1
+            if self.polls < 4:
+                return RunStatus(is_running=True, detail="No node can take it yet.")
+            return await super().poll(handle)
+
+    await submit(store)
+    async with working(tools(store, Full(volume, succeeds), volume)):
+        events = await events_until_end(store)
+    assert log_of(events) == ["No node can take it yet."]
+
+
+async def test_a_worker_may_look_after_several_jobs_at_once(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    launcher = ScriptedLauncher(volume, runs_until_stopped)
+    for job in ("job-1", "job-2", "job-3"):
+        await submit(store, job)
+    async with working(tools(store, launcher, volume), jobs_at_once=2):
+        await until(lambda: len(launcher.running) == 2)
+        assert (await store.get("job-3")).state is JobState.QUEUED
 
 
 # ---------------------------------------------------------------- cancel and shut down
@@ -229,7 +330,8 @@ async def test_cancelling_stops_the_run_and_keeps_what_it_saved(
     assert job.state is JobState.CANCELLED
     assert states_of(events)[-2:] == ["CANCELLING", "CANCELLED"]
     assert [one.step for one in job.checkpoints] == [1]
-    assert launcher.stops == [("job-1/a1", 10.0)]
+    # The second clears away what a backend keeps of an ended run.
+    assert launcher.stops == [("job-1/a1", 10.0), ("job-1/a1", 0)]
 
 
 async def test_what_a_run_prints_when_it_is_stopped_is_not_told(
@@ -309,7 +411,7 @@ async def test_the_run_of_a_dead_worker_is_ended_before_its_job_runs_again(
         job_id="job-1", attempt=1, dataset_id=DATASET, spec=dead.spec, resume_from=None
     )
     run.write(volume.run("job-1", 1).run_file)
-    handle = await launcher.start(volume.run("job-1", 1).run_file, 1)
+    handle = await launcher.start(volume.run("job-1", 1).run_file, run)
     await store.started("job-1", 1, handle)
     async with working(tools(store, launcher, volume)):
         await events_until_end(store)
@@ -497,7 +599,7 @@ async def test_a_run_goes_on_while_the_store_is_away_and_all_is_told_later(
         events = await events_until_end(store)
     assert steps_of(events) == [1, 2, 3, 4]
     assert len(launcher.runs) == 1
-    assert launcher.stops == []
+    assert launcher.stops == [("job-1/a1", 0)]
 
 
 async def test_events_whose_answer_was_lost_are_not_told_twice(
@@ -528,3 +630,23 @@ async def test_a_worker_told_to_shut_down_does_not_wait_for_a_store_that_is_away
         await events_until_end(store)
     # It could not tell of its last checkpoint; the next worker found it.
     assert launcher.runs[1].run.resume_from == "step-00000001-a1"
+
+
+async def test_steps_that_a_run_made_without_its_worker_are_told_by_the_next(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    await submit(store)
+    dead = await store.claim("w1/0", 600)
+    assert dead is not None
+    run = TrainingRun(job_id="job-1", attempt=1, dataset_id=DATASET, spec=dead.spec)
+    run.write(volume.run("job-1", 1).run_file)
+    await succeeds(PlayedRun(run, volume.run("job-1", 1), volume))
+
+    async with working(tools(store, ScriptedLauncher(volume, succeeds), volume), name="w1"):
+        events = await events_until_end(store)
+
+    job = await store.get("job-1")
+    assert job.state is JobState.SUCCEEDED
+    assert steps_of(events) == [1, 2, 3, 4]
+    assert job.progress is not None
+    assert job.progress.step == 4

@@ -1,6 +1,5 @@
 """A checkpoint's folder appears whole or not at all."""
 
-import errno
 import time
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from corral.checkpoints.folders import (
     complete_checkpoints,
     remove_checkpoint,
     remove_leftovers,
-    storage_errors,
 )
 from corral.checkpoints.manifest import FileEntry, Manifest, Metrics, read_manifest, verify
-from corral.errors import CheckpointCorruptError, StorageFullError
+from corral.errors import CheckpointCorruptError
 from corral.spec import TrainingSpec
 
 
@@ -121,16 +119,3 @@ def test_a_removed_checkpoint_is_gone_and_removing_it_again_changes_nothing(tmp_
     remove_checkpoint(folder)
     remove_checkpoint(folder)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_no_space_left_is_said_in_our_words() -> None:
-    with (
-        pytest.raises(StorageFullError, match="No space is left on the volume for step 3"),
-        storage_errors("step 3"),
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_other_input_output_errors_are_not_taken_for_a_full_disk() -> None:
-    with pytest.raises(PermissionError), storage_errors("step 3"):
-        raise PermissionError(errno.EACCES, "Permission denied")

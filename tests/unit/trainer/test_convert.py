@@ -56,6 +56,7 @@ EVERY_FIELD: dict[str, Any] = {
     "preamble": "Praise the cat.",
     "suffix": "cat",
     "eval_split": 0.5,
+    "nodes": 2,
 }
 
 PROGRESS = Progress(

@@ -66,3 +66,14 @@ def test_a_short_log_keeps_its_first_line(tmp_path: Path) -> None:
 
 def test_no_log_is_an_empty_tail(tmp_path: Path) -> None:
     assert log_tail(tmp_path / "log.txt") == ()
+
+
+def test_torchruns_own_report_of_a_failed_rank_does_not_push_out_what_the_rank_said(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log.txt"
+    report = (
+        "E1124 09:23:24.471000 9711 torch/distributed/elastic/multiprocessing/api.py:1002] failed"
+    )
+    log.write_text("\n".join(["loading", "error: no space", report, *["Traceback"] * 60]))
+    assert log_tail(log) == ("loading", "error: no space")

@@ -53,6 +53,19 @@ def test_a_cancelled_run_is_cancelled_however_it_ended(ended: str | None) -> Non
     assert judge(outcome(ended, cancel_wished=True)) == Finish(JobState.CANCELLED)
 
 
+def test_a_run_whose_place_was_taken_away_goes_back_without_a_strike() -> None:
+    evicted = RunStatus(False, signal="SIGKILL", detail="Evicted", infrastructure=True)
+    decision = judge(outcome(status=evicted, strikes=MAX_STRIKES))
+    assert decision == Release("Evicted; it goes on from the last checkpoint.", strike=False)
+
+
+def test_a_run_that_said_why_it_failed_is_believed_whatever_became_of_its_node() -> None:
+    evicted = RunStatus(False, infrastructure=True)
+    decision = judge(outcome("failed", "DATASET_INVALID", "Row 3.", status=evicted))
+    assert isinstance(decision, Finish)
+    assert decision.state is JobState.FAILED
+
+
 @pytest.mark.parametrize("shutting_down", [True, False])
 def test_a_stopped_run_goes_back_without_a_strike(shutting_down: bool) -> None:
     decision = judge(outcome("stopped", shutting_down=shutting_down, strikes=MAX_STRIKES))

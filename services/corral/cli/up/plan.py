@@ -141,6 +141,8 @@ def child_environment(plan: Plan, redis_url: str) -> Mapping[str, str]:
         "CORRAL_TRAINER_PORT": str(plan.trainer_port),
         "CORRAL_INFERENCE_PORT": str(plan.inference_port),
         "CORRAL_REDIS_URL": redis_url,
+        # One worker works on this folder: restarted, it takes its job up again before any other.
+        "CORRAL_WORKER_NAME": f"up-{socket.gethostname()}-{plan.data}",
         # All of them would want the one port.
         "CORRAL_METRICS_PORT": "0",
         "PYTHONUNBUFFERED": "1",

@@ -10,8 +10,12 @@ if before then
 end
 
 local reason = 'claimed by ' .. worker
-local id = redis.call('ZRANGEBYSCORE', LEASES, '-inf', now_ms, 'LIMIT', 0, 1)[1]
-if id then
+-- A worker that claims again has died with the job that it holds, and come back.
+local held = redis.call('HGET', WORKERS, worker)
+local id = held or redis.call('ZRANGEBYSCORE', LEASES, '-inf', now_ms, 'LIMIT', 0, 1)[1]
+if held then
+  reason = 'claimed again by ' .. worker
+elseif id then
   reason = 'the lease of ' .. field(id, 'worker') .. ' ran out; ' .. reason
 else
   id = redis.call('ZRANGE', QUEUE, 0, 0)[1]
@@ -23,9 +27,11 @@ else
   hush()
 end
 
+let_go(id)
 local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
 redis.call('ZADD', LEASES, now_ms + lease_ms, id)
 redis.call('HSETNX', job_key(id), 'started_at', now)
+redis.call('HSET', WORKERS, worker, id)
 set(id, 'worker', worker)
 if field(id, 'state') ~= 'CANCELLING' then
   change_state(id, 'STARTING', reason)

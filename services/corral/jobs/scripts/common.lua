@@ -6,6 +6,7 @@ local namespace, token = ARGV[1], ARGV[2]
 local QUEUE = namespace .. ':queue' -- sorted set: job ids by rank, oldest first
 local LEASES = namespace .. ':leases' -- sorted set: job ids by the lease's end in ms
 local JOBS = namespace .. ':jobs' -- sorted set: every job id by rank
+local WORKERS = namespace .. ':workers' -- hash: the job that each worker holds
 local DOORBELL = namespace .. ':doorbell' -- list: at most one entry per queued job
 local APPLIED = namespace .. ':applied:' .. token
 
@@ -54,10 +55,20 @@ local function change_state(id, state, reason, failure)
     .. ',"failure":' .. (failure or 'null') .. '}')
 end
 
-local function end_job(id, state, reason, failure)
+-- The job is in nobody's hands.
+local function let_go(id)
+  local worker = field(id, 'worker')
+  if worker then
+    redis.call('HDEL', WORKERS, worker)
+  end
   redis.call('ZREM', LEASES, id)
+  set(id, 'worker', '')
+end
+
+local function end_job(id, state, reason, failure)
+  let_go(id)
   redis.call('SREM', dataset_key(field(id, 'dataset_id')), id)
-  set(id, 'finished_at', now, 'failure', failure or '', 'worker', '')
+  set(id, 'finished_at', now, 'failure', failure or '')
   change_state(id, state, reason, failure)
 end
 

@@ -11,8 +11,7 @@ redis.call('HINCRBY', job_key(id), 'strikes', strikes)
 if field(id, 'state') == 'CANCELLING' then
   end_job(id, 'CANCELLED', reason)
 else
-  redis.call('ZREM', LEASES, id)
-  set(id, 'worker', '')
+  let_go(id)
   change_state(id, 'QUEUED', reason)
   -- Its rank is older than that of every job that was never claimed: this is the queue's front.
   enqueue(id)

@@ -12,12 +12,16 @@ import signal
 import socket
 import sys
 
+from prometheus_client import CollectorRegistry
+
 from corral.errors import CorralError
 from corral.jobs.redis_store import RedisJobStore
 from corral.launchers.registry import launcher_for
 from corral.logging import configure_logging
+from corral.rpc.metrics import metrics_endpoint
 from corral.settings import Settings
 from corral.trainer.worker.loop import Worker
+from corral.trainer.worker.metrics import WorkerMetrics
 from corral.trainer.worker.run import Tools
 from corral.volume import Volume
 
@@ -28,20 +32,26 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shutdown.set)
     store = RedisJobStore.connect(settings.redis_url)
+    registry = CollectorRegistry()
+    launcher = launcher_for(settings)
     try:
         tools = Tools(
             store=store,
-            launcher=launcher_for(settings),
+            launcher=launcher,
             volume=Volume(settings.data.expanduser()),
             lease_seconds=settings.lease_seconds,
             stop_seconds=settings.stop_seconds,
+            metrics=WorkerMetrics(registry),
         )
-        await Worker(tools, worker_name()).run(shutdown)
+        with metrics_endpoint(registry, settings):
+            name = settings.worker_name or unique_name()
+            await Worker(tools, name, settings.worker_jobs).run(shutdown)
     finally:
+        await launcher.close()
         await store.close()
 
 
-def worker_name() -> str:
+def unique_name() -> str:
     """A name that no other worker has, and that says where to find this one."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 

@@ -62,6 +62,15 @@ class Follower:
         return bool(logged or events)
 
 
+async def tell_steps(folder: RunFolder, recorder: Recorder) -> None:
+    """Tell the steps of a run that has ended which are newer than what the job's record shows."""
+    tail = LineTail(folder.events)
+    while lines := await asyncio.to_thread(tail.new_lines, EVENTS_AT_ONCE):
+        told = recorder.job.progress.step if recorder.job.progress else 0
+        steps = [event for event in parse_events(lines) if isinstance(event, StepDone)]
+        await recorder.record([_measured(event) for event in steps if event.step > told])
+
+
 def _bodies_of(event: RunEvent) -> list[EventBody]:
     if isinstance(event, StepDone):
         return [_measured(event)]

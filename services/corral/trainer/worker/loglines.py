@@ -15,6 +15,10 @@ TAIL_LINES = 50
 _TAIL_BYTES = 64 * 1024
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+# How glog begins a line of level error from torchrun's own process, as torch 2.13 writes it.
+_TORCHRUN_REPORT = re.compile(
+    r"E\d{4} [\d:.]+ +\d+ .*torch/distributed/elastic/multiprocessing/api"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -36,7 +40,11 @@ def clean_lines(raw: list[str]) -> list[str]:
 
 
 def log_tail(log: Path) -> tuple[str, ...]:
-    """The last lines of a log that may not exist, its unfinished last one included."""
+    """The last lines of a log that may not exist, its unfinished last one included.
+
+    Without what torchrun adds when a rank fails: a traceback of its own and a table, 40 lines that
+    push out the rank's.
+    """
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -45,4 +53,6 @@ def log_tail(log: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     whole = raw if size <= _TAIL_BYTES else raw[1:]
-    return tuple(line for line in map(clean_line, whole) if line)[-TAIL_LINES:]
+    lines = [line for line in map(clean_line, whole) if line]
+    report = next((at for at, line in enumerate(lines) if _TORCHRUN_REPORT.match(line)), len(lines))
+    return tuple(lines[:report][-TAIL_LINES:])

@@ -16,8 +16,6 @@ from corral.jobs.records import Job
 from corral.trainer.worker.run import Tools, run_job
 from corral.trainer.worker.tasks import end_tasks
 
-# A run takes the whole machine; more jobs at once are more workers.
-JOBS_AT_ONCE = 1
 # Also how soon a lease that ran out elsewhere is noticed at the latest.
 _WAIT_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
@@ -26,24 +24,26 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class Worker:
-    """Works JOBS_AT_ONCE jobs until told to shut down. `name` tells workers apart in the records."""
+    """Works so many jobs at once until told to shut down. `name` tells workers apart in the records."""
 
-    def __init__(self, tools: Tools, name: str) -> None:
+    def __init__(self, tools: Tools, name: str, jobs_at_once: int = 1) -> None:
         self._tools = tools
         self._name = name
+        self._jobs_at_once = jobs_at_once
 
     async def run(self, shutdown: asyncio.Event) -> None:
-        """Return once `shutdown` is set and the job at hand is stopped, saved and given back."""
+        """Return once `shutdown` is set and the jobs at hand are stopped, saved and given back."""
         _log.info("waiting for jobs", worker=self._name)
         async with asyncio.TaskGroup() as group:
-            for _ in range(JOBS_AT_ONCE):
-                group.create_task(self._take_jobs(shutdown))
+            for slot in range(self._jobs_at_once):
+                # A name claims one job at a time; see JobStore.claim.
+                group.create_task(self._take_jobs(f"{self._name}/{slot}", shutdown))
         _log.info("stopped", worker=self._name)
 
-    async def _take_jobs(self, shutdown: asyncio.Event) -> None:
+    async def _take_jobs(self, name: str, shutdown: asyncio.Event) -> None:
         while not shutdown.is_set():
             try:
-                job = await self._tools.store.claim(self._name, self._tools.lease_seconds)
+                job = await self._tools.store.claim(name, self._tools.lease_seconds)
                 if job is None:
                     await _unless_set(shutdown, self._tools.store.wait_for_work(_WAIT_SECONDS))
             except UnavailableError as error:
@@ -64,6 +64,8 @@ class Worker:
             log.warning("left to its lease", error=error.message)
         except Exception:  # one job's trouble is not the next one's
             log.exception("job left to its lease")
+            # It is claimed again at once: not in a tight loop.
+            await _unless_set(shutdown, asyncio.sleep(_RETRY_SECONDS))
 
 
 async def _unless_set(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 
 import structlog
 
-from corral.errors import CorralError, FencedError, JobNotFoundError
-from corral.jobs.records import Job, JobState
+from corral.errors import CorralError, FencedError, JobNotFoundError, UnavailableError
+from corral.jobs.records import Job, JobState, Logged
 from corral.jobs.store import JobStore
 from corral.launchers.base import Launcher, RunStatus
 from corral.run import TrainingRun
-from corral.trainer.worker.follow import Follower
+from corral.trainer.worker.follow import Follower, tell_steps
 from corral.trainer.worker.lease import Lease
-from corral.trainer.worker.loglines import log_tail
+from corral.trainer.worker.loglines import clean_line, log_tail
+from corral.trainer.worker.metrics import WorkerMetrics
 from corral.trainer.worker.recorder import Recorder
 from corral.trainer.worker.shelf import Shelf
 from corral.trainer.worker.tasks import end_tasks
-from corral.trainer.worker.verdict import Finish, Outcome, Release, judge, strike
+from corral.trainer.worker.verdict import Finish, Outcome, Release, judge, judge_error
 from corral.volume import Volume
 
 # How often the run's files and its process are looked at.
@@ -41,6 +42,7 @@ class Tools:
     volume: Volume
     lease_seconds: float
     stop_seconds: float
+    metrics: WorkerMetrics
 
 
 async def run_job(tools: Tools, claimed: Job, shutdown: asyncio.Event) -> None:
@@ -50,8 +52,9 @@ async def run_job(tools: Tools, claimed: Job, shutdown: asyncio.Event) -> None:
     Returns when no run of this attempt is left. Raises FencedError or JobNotFoundError when the
     job is another worker's, UnavailableError when the store was away at shutdown.
     """
-    async with Lease(tools.store, claimed, tools.lease_seconds) as lease:
-        await Attempt(tools, claimed, lease, shutdown).carry_out()
+    with tools.metrics.attempt():
+        async with Lease(tools.store, claimed, tools.lease_seconds) as lease:
+            await Attempt(tools, claimed, lease, shutdown).carry_out()
 
 
 class Attempt:
@@ -62,6 +65,8 @@ class Attempt:
         self._lease = lease
         self._shutdown = shutdown
         self._previous_handle = claimed.handle
+        self._handle = ""
+        self._said_of_waiting = ""
         self._recorder = Recorder(tools.store, claimed, shutdown)
         self._shelf = Shelf(tools.volume.checkpoints(claimed.id), self._recorder)
         self._folder = tools.volume.run(claimed.id, claimed.attempt)
@@ -76,6 +81,10 @@ class Attempt:
             decision = await self._run()
         except (FencedError, JobNotFoundError):
             raise
+        except UnavailableError as error:
+            # A launcher's backend is away, after the launcher has waited for it. Not the run's fault.
+            _log.warning("attempt broken off", job=self._job.id, error=str(error))
+            decision = Release(str(error), False)
         except CorralError as error:
             _log.warning("attempt failed", job=self._job.id, error=str(error))
             decision = self._struck(error.code, str(error))
@@ -87,12 +96,24 @@ class Attempt:
             await self._recorder.finish(decision.state, decision.failure)
         else:
             await self._recorder.release(decision.reason, strike=decision.strike)
+        await self._clear_away()
+        self._tools.metrics.decided(decision)
+
+    async def _clear_away(self) -> None:
+        """What a backend keeps of an ended run may go, now that its end is recorded."""
+        if not self._handle:
+            return
+        try:
+            await self._tools.launcher.stop(self._handle, 0)
+        except CorralError as error:
+            _log.warning("could not clear away the run", job=self._job.id, error=str(error))
 
     def _struck(self, code: str, message: str) -> Finish | Release:
-        return strike(code, message, self._job.strikes, log_tail(self._folder.log))
+        return judge_error(code, message, self._job.strikes, log_tail(self._folder.log))
 
     async def _run(self) -> Finish | Release:
         await self._end_previous()
+        await self._tell_rest_of_previous()
         await self._shelf.take_over()
         newest = self._shelf.newest
         if newest is not None and newest.is_final:
@@ -103,13 +124,18 @@ class Attempt:
         if self._shutdown.is_set():
             return Release("The worker shuts down.", False)
         self._check_lease()
-        handle = await self._start(newest.folder if newest else None)
-        return await self._accompany(handle)
+        self._handle = await self._start(newest.folder if newest else None)
+        return await self._accompany(self._handle)
 
     async def _end_previous(self) -> None:
         """A worker that died leaves its run: let it save what it has, but not for long."""
         if self._previous_handle:
             await self._tools.launcher.stop(self._previous_handle, self._tools.lease_seconds / 2)
+
+    async def _tell_rest_of_previous(self) -> None:
+        """Steps that the attempt before made after its worker had died."""
+        folder = self._tools.volume.run(self._job.id, self._job.attempt - 1)
+        await tell_steps(folder, self._recorder)
 
     async def _start(self, resume_from: str | None) -> str:
         job = self._job
@@ -121,7 +147,7 @@ class Attempt:
             resume_from=resume_from,
         )
         await asyncio.to_thread(run.write, self._folder.run_file)
-        return await self._tools.launcher.start(self._folder.run_file, job.spec.processes)
+        return await self._tools.launcher.start(self._folder.run_file, run)
 
     async def _accompany(self, handle: str) -> Finish | Release:
         """Follow a run to its end; whatever happens, none is left when this returns."""
@@ -162,6 +188,7 @@ class Attempt:
         while True:
             status = await self._tools.launcher.poll(handle)
             self._check_lease()
+            await self._tell_waiting(status)
             await follower.catch_up(with_log=not self._is_stop_asked())
             if not status.is_running:
                 return status
@@ -173,6 +200,12 @@ class Attempt:
                 if looks_after_end * LOOK_SECONDS > EXIT_SECONDS:
                     await self._tools.launcher.stop(handle, 0)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _tell_waiting(self, status: RunStatus) -> None:
+        """Why a run can't begin belongs to the job's events, once each time that it changes."""
+        if status.is_running and status.detail not in ("", self._said_of_waiting):
+            self._said_of_waiting = status.detail
+            await self._recorder.record([Logged(text=clean_line(status.detail))])
 
     def _check_lease(self) -> None:
         """Raises FencedError once the job is another worker's: not every look writes something

@@ -65,6 +65,8 @@ def judge(outcome: Outcome) -> Finish | Release:
         )
     if outcome.shutting_down and (ended is None or ended.outcome == "stopped"):
         return Release("The worker shuts down; another goes on from the last checkpoint.", False)
+    if ended is None and outcome.status.infrastructure:
+        return Release(_lost_its_place(outcome.status), False)
     if ended is None:
         return strike(
             TrainingCrashedError.code, _crash(outcome.status), outcome.strikes, outcome.log_tail
@@ -85,13 +87,24 @@ def strike(
 
 
 def _failed(ended: Ended, outcome: Outcome) -> Finish | Release:
-    known = all_errors().get(ended.code)
     code = ended.code or TrainingCrashedError.code
     message = ended.message or "The run failed and did not say why."
+    return judge_error(code, message, outcome.strikes, outcome.log_tail)
+
+
+def judge_error(
+    code: str, message: str, strikes: int, log_tail: tuple[str, ...] = ()
+) -> Finish | Release:
+    """What an error means for its job: its end, where somebody has to act first, else a strike."""
+    known = all_errors().get(code)
     if known is None or known.kind not in _FINAL_KINDS:
-        return strike(code, message, outcome.strikes, outcome.log_tail)
-    failure = Failure(code=code, message=message, log_tail=outcome.log_tail)
-    return Finish(JobState.FAILED, failure)
+        return strike(code, message, strikes, log_tail)
+    return Finish(JobState.FAILED, Failure(code=code, message=message, log_tail=log_tail))
+
+
+def _lost_its_place(status: RunStatus) -> str:
+    detail = status.detail.rstrip(".") or "The cluster took the run's place away"
+    return f"{detail}; it goes on from the last checkpoint."
 
 
 def _crash(status: RunStatus) -> str:
