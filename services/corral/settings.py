@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from corral.errors import InvalidRequestError
 
 DEFAULT_TRAINER_PORT = 7470
 DEFAULT_INFERENCE_PORT = 7471
@@ -99,4 +101,18 @@ class Settings(BaseSettings):
     torch_threads: int | None = Field(
         None, ge=1, description="Threads that torch computes with; not given: torch's own choice."
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises InvalidRequestError naming the variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        variable = name if name.isupper() else f"CORRAL_{name.upper()}"
+        raise InvalidRequestError(
+            f"{variable}: {problem['input']!r:.80} is not allowed: {problem['msg']}.",
+            "Correct the environment variable, or unset it.",
+        ) from None

@@ -6,7 +6,6 @@ service begins to listen: its health check answers within a second, and a first 
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from functools import partial
 from importlib import import_module
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from corral.errors import CorralError
+from corral.entry import run_service
 from corral.generation.sampling import SamplingOptions
 from corral.inference.engine import Engine, Steps
 from corral.inference.loaded import ModelCache
@@ -23,7 +22,6 @@ from corral.inference.metrics import inference_collector
 from corral.inference.models import Catalog
 from corral.inference.service import InferenceService, registration
 from corral.jobs.redis_store import RedisJobStore
-from corral.logging import configure_logging
 from corral.rpc.metrics import CallMetrics, metrics_endpoint
 from corral.rpc.serving import join_address, serve
 from corral.settings import Settings
@@ -91,17 +89,5 @@ def _begin(model: LoadedModel, prompt_ids: list[int], options: SamplingOptions) 
     return Generation(model, prompt_ids, options)
 
 
-def main() -> int:
-    """Returns the exit code."""
-    settings = Settings()
-    configure_logging(settings.log_level)
-    try:
-        asyncio.run(run(settings))
-    except CorralError as error:
-        sys.stderr.write(f"corral inference: {error}\n")
-        return error.kind.value.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service("inference", run))

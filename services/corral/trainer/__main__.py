@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from prometheus_client import CollectorRegistry
 
-from corral.errors import CorralError
+from corral.entry import run_service
 from corral.jobs.redis_store import RedisJobStore
-from corral.logging import configure_logging
 from corral.rpc.metrics import CallMetrics, metrics_endpoint
 from corral.rpc.serving import join_address, serve
 from corral.settings import Settings
@@ -37,17 +35,5 @@ async def run(settings: Settings) -> None:
         await store.close()
 
 
-def main() -> int:
-    """Returns the exit code."""
-    settings = Settings()
-    configure_logging(settings.log_level)
-    try:
-        asyncio.run(run(settings))
-    except CorralError as error:
-        sys.stderr.write(f"corral trainer: {error}\n")
-        return error.kind.value.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service("trainer", run))

@@ -18,14 +18,14 @@ import typer
 
 from corral import formatting
 from corral.cli import output
-from corral.cli.flags import load_settings
+from corral.cli.flags import default_of
 from corral.errors import UnavailableError
 from corral.run import LineTail
+from corral.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from corral.cli.up.lock import FolderLock
     from corral.cli.up.plan import Plan
-    from corral.settings import Settings
 
 _LARGEST_PORT = 65535
 _LOOK_AGAIN_SECONDS = 0.2
@@ -35,10 +35,16 @@ _LAST_ONES_EXTRA_SECONDS = 20.0
 
 def up(
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The data folder, else CORRAL_DATA.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help=f"The data folder, else CORRAL_DATA. {default_of(Settings, 'data')}"
+        ),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on, else CORRAL_HOST.")
+        str | None,
+        typer.Option(
+            help=f"The address to listen on, else CORRAL_HOST. {default_of(Settings, 'host')}"
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -46,7 +52,8 @@ def up(
             min=0,
             max=_LARGEST_PORT,
             metavar="N",
-            help="The trainer's port; inference takes the next one. 0: two free ones.",
+            help="The trainer's port; inference takes the next one. 0: two free ones. "
+            + default_of(Settings, "trainer_port"),
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all logs here.")] = False,

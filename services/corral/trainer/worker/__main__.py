@@ -14,10 +14,9 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from corral.errors import CorralError
+from corral.entry import run_service
 from corral.jobs.redis_store import RedisJobStore
 from corral.launchers.registry import launcher_for
-from corral.logging import configure_logging
 from corral.rpc.metrics import metrics_endpoint
 from corral.settings import Settings
 from corral.trainer.worker.loop import Worker
@@ -56,17 +55,5 @@ def unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def main() -> int:
-    """Returns the exit code."""
-    settings = Settings()
-    configure_logging(settings.log_level)
-    try:
-        asyncio.run(run(settings))
-    except CorralError as error:
-        sys.stderr.write(f"corral worker: {error}\n")
-        return error.kind.value.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service("worker", run))
