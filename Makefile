@@ -30,7 +30,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 lock: ## Resolve the newest versions that pyproject.toml allows into requirements.lock
 	@scratch=$$(mktemp) && trap 'rm -f "$$scratch"' EXIT && echo '$(TORCH)' >"$$scratch" && \
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --constraint "$$scratch" --quiet --strip-extras --upgrade --no-emit-index-url --no-emit-find-links \
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --constraint "$$scratch" \
+		--quiet --strip-extras --upgrade --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --allow-unsafe --extra services --extra tensors --extra local \
 		--extra dev --output-file requirements.lock pyproject.toml
 	@./deploy/finish-lock.sh requirements.lock
@@ -104,4 +105,4 @@ test-cluster: install ## tests/cluster, on the cluster of KUBECONFIG
 	CORRAL_TEST_CLUSTER=1 $(BIN)/pytest -m cluster -s --timeout 1800 tests/cluster
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(PROTO_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(PROTO_VENV) $(DEPLOY_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
