@@ -51,12 +51,13 @@ compose-test: install ## tests/compose: docker compose, with a worker dying; nee
 test-fast: install ## The tests without torch
 	$(BIN)/pytest -n 2 -m "not torch"
 
-lint: install proto-check ## Style, types, the wall between the two halves, the wire contract
+lint: install proto-check ## Style, types, the wall between the halves, protos, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
+	$(BIN)/hadolint deploy/Dockerfile
 
 format: install ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
