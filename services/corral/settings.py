@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         description="Port of this process' Prometheus /metrics; 0: none. `corral up` serves none.",
     )
     drain_seconds: float = Field(
-        10.0, ge=0, description="How long open calls may finish after SIGTERM."
+        30.0, ge=0, description="How long open calls may finish after SIGTERM."
     )
     lease_seconds: float = Field(
         10.0, gt=0, description="A worker silent for longer loses its job."

@@ -26,6 +26,7 @@ from tests.rendered_chart import (
 from corral.launchers.kubernetes.manifest import JobOptions, job_manifest
 from corral.launchers.kubernetes.template import read_template
 from corral.run import TrainingRun
+from corral.settings import Settings
 from corral.spec import TrainingSpec
 
 RESTRICTED_VOLUMES = {"persistentVolumeClaim", "emptyDir", "configMap", "secret", "projected"}
@@ -303,6 +304,14 @@ def test_a_worker_has_longer_to_end_than_its_run_has_to_save(variant: str) -> No
 
 
 # ---------------------------------------------------------------- switches
+
+
+@for_all_variants
+def test_a_server_has_longer_to_end_than_its_streams_have_to_finish(variant: str) -> None:
+    manifests = render(variant)
+    for name in ("trainer", "inference"):
+        pod = pod_template(manifests, name)["spec"]
+        assert pod["terminationGracePeriodSeconds"] > Settings().drain_seconds, name
 
 
 def test_images_are_named_by_registry_repository_and_tag() -> None:

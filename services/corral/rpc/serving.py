@@ -96,11 +96,13 @@ async def serve(
     settings: Settings,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     on_ready: Callable[[str], None] | None = None,
+    on_drain: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, drain, return. A second signal ends open calls at once.
 
-    `on_ready` is called with the bound address once calls are answered. Raises as
-    `GrpcServer.start` does.
+    `on_ready` is called with the bound address once calls are answered, `on_drain` when no more
+    are taken: streams without an end of their own should end then. Raises as `GrpcServer.start`
+    does.
     """
     server = GrpcServer(register, address=address, settings=settings, interceptors=interceptors)
     signals: asyncio.Queue[str] = asyncio.Queue()
@@ -112,6 +114,8 @@ async def serve(
     if on_ready is not None:
         on_ready(bound)
     _log.info("draining", signal=await signals.get())
+    if on_drain is not None:
+        on_drain()
     draining = asyncio.create_task(server.drain())
     impatient = asyncio.create_task(signals.get())
     await asyncio.wait((draining, impatient), return_when=asyncio.FIRST_COMPLETED)

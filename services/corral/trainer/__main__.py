@@ -30,6 +30,7 @@ async def run(settings: Settings) -> None:
                 address=join_address(settings.host, settings.trainer_port),
                 settings=settings,
                 interceptors=[CallMetrics(registry)],
+                on_drain=service.end_watches,
             )
     finally:
         await store.close()

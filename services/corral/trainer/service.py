@@ -6,7 +6,7 @@ Knows nothing of where runs run: a worker takes each job off the queue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -14,8 +14,8 @@ import grpc
 import structlog
 
 from corral import __version__, formatting
-from corral.errors import ConflictError, InvalidRequestError
-from corral.jobs.records import Submission
+from corral.errors import ConflictError, InvalidRequestError, UnavailableError
+from corral.jobs.records import Event, Submission
 from corral.jobs.store import JobStore
 from corral.names import check_job_id, new_job_id
 from corral.rpc.serving import Register
@@ -25,6 +25,7 @@ from corral.trainer.admission import Admission
 from corral.trainer.dataset_convert import dataset_to_proto
 from corral.trainer.datasets import DatasetStore
 from corral.trainer.removal import discard, sweep
+from corral.trainer.tasks import end_tasks
 from corral.v1 import trainer_pb2 as pb
 from corral.v1 import trainer_pb2_grpc
 from corral.volume import Volume
@@ -52,6 +53,11 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         self._admission = Admission(volume, self._datasets)
         # A data set must not go between a job's check of it and the job's place in the queue.
         self._dataset_use = asyncio.Lock()
+        self._draining = asyncio.Event()
+
+    def end_watches(self) -> None:
+        """End every open watch: a job may run for days, and a server that drains must not wait."""
+        self._draining.set()
 
     async def tidy(self) -> None:
         """Remove what a killed server left half removed. Once, before serving."""
@@ -163,11 +169,18 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         job = await self._store.get(check_job_id(request.job_id))
         events = self._store.watch(job.id, request.after_event)
         # Closed as soon as the client is gone: each open watch holds a connection to the store.
-        async with aclosing(events):  # type: ignore[type-var]  # a generator in every store
-            async for event in events:
+        async with (
+            aclosing(events),  # type: ignore[type-var]  # a generator in every store
+            aclosing(until_set(events, self._draining)) as until_drained,
+        ):
+            async for event in until_drained:
                 yield pb.WatchTrainingJobResponse(
                     event=convert.event_to_proto(event, job.model_name)
                 )
+        if self._draining.is_set():
+            raise UnavailableError(
+                "The trainer shuts down.", "Watch again behind the last event once it is back."
+            )
 
     async def CancelTrainingJob(  # noqa: N802
         self, request: pb.CancelTrainingJobRequest, context: Context
@@ -184,6 +197,26 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         for folder in (self._volume.checkpoints(job_id), self._volume.runs(job_id)):
             await asyncio.to_thread(discard, folder)
         return pb.DeleteTrainingJobResponse()
+
+
+async def until_set(events: AsyncIterator[Event], stop: asyncio.Event) -> AsyncGenerator[Event]:
+    """The events, until there are no more or `stop` is set."""
+    stopping = asyncio.create_task(stop.wait())
+    tasks: list[asyncio.Task[Any]] = [stopping]
+    try:
+        while not stop.is_set():
+            following = asyncio.create_task(_next(events))
+            tasks = [stopping, following]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done() or (event := following.result()) is None:
+                return
+            yield event
+    finally:
+        await end_tasks(tasks)
+
+
+async def _next(events: AsyncIterator[Event]) -> Event | None:
+    return await anext(events, None)
 
 
 def registration(service: TrainerService) -> Register:

@@ -132,7 +132,7 @@ async def test_a_data_set_in_use_stays(jobs: MemoryJobStore, volume: Volume) -> 
         dataset = await upload(stub, jsonl(ROWS))
         await jobs.submit(Submission(id="job-1", spec=TrainingSpec(), dataset_id=dataset.id))
         request = pb.DeleteDatasetRequest(dataset_id=dataset.id)
-        with pytest.raises(ConflictError, match="job-1"), translated_errors():
+        with pytest.raises(ConflictError, match="by 1 job: job-1"), translated_errors():
             await stub.DeleteDataset(request)
         await jobs.cancel("job-1")
         await stub.DeleteDataset(request)

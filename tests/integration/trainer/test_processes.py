@@ -9,8 +9,11 @@ import socket
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
+from tests.job_builders import submission
 
+from corral.jobs.redis_store import RedisJobStore
 from corral.rpc.channel import open_aio_channel
 from corral.rpc.health import wait_until_serving
 from corral.v1 import trainer_pb2 as pb
@@ -95,3 +98,30 @@ async def test_a_launcher_that_is_unknown_is_refused_by_name(environment: dict[s
     code, text = await ended(process)
     assert code == 2
     assert "no launcher 'slurm'" in text
+
+
+async def test_an_open_watch_does_not_hold_up_a_trainer_that_drains(
+    environment: dict[str, str], free_port: int, redis_url: str
+) -> None:
+    store = RedisJobStore.connect(redis_url)
+    job = await store.submit(submission("job-watched"))
+    patient = {"CORRAL_TRAINER_PORT": str(free_port), "CORRAL_DRAIN_SECONDS": "300"}
+    process = await start("corral.trainer", environment | patient)
+    address = f"127.0.0.1:{free_port}"
+    await wait_until_serving(address, SECONDS, "corral.v1.Trainer")
+    try:
+        async with open_aio_channel(address) as channel:
+            stub = trainer_pb2_grpc.TrainerStub(channel)
+            watch = stub.WatchTrainingJob(pb.WatchTrainingJobRequest(job_id=job.id))
+            assert (await watch.read()).event.number == 1
+
+            process.send_signal(signal.SIGTERM)
+
+            with pytest.raises(grpc.aio.AioRpcError) as lost:
+                await watch.read()
+        assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert (await ended(process))[0] == 0
+    finally:
+        await store.cancel(job.id)
+        await store.delete(job.id)
+        await store.close()

@@ -14,7 +14,7 @@ import structlog
 from corral.errors import FencedError, JobNotFoundError, UnavailableError
 from corral.jobs.records import Job, JobState, StateChanged
 from corral.jobs.store import JobStore
-from corral.trainer.worker.tasks import end_tasks
+from corral.trainer.tasks import end_tasks
 
 _RENEWALS_PER_LEASE = 3
 _RETRY_SECONDS = 0.5

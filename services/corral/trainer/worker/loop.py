@@ -13,8 +13,8 @@ import structlog
 
 from corral.errors import FencedError, JobNotFoundError, UnavailableError
 from corral.jobs.records import Job
+from corral.trainer.tasks import end_tasks
 from corral.trainer.worker.run import Tools, run_job
-from corral.trainer.worker.tasks import end_tasks
 
 # Also how soon a lease that ran out elsewhere is noticed at the latest.
 _WAIT_SECONDS = 5.0

@@ -15,13 +15,13 @@ from corral.jobs.records import Job, JobState, Logged
 from corral.jobs.store import JobStore
 from corral.launchers.base import Launcher, RunStatus
 from corral.run import TrainingRun
+from corral.trainer.tasks import end_tasks
 from corral.trainer.worker.follow import Follower, tell_steps
 from corral.trainer.worker.lease import Lease
 from corral.trainer.worker.loglines import clean_line, log_tail
 from corral.trainer.worker.metrics import WorkerMetrics
 from corral.trainer.worker.recorder import Recorder
 from corral.trainer.worker.shelf import Shelf
-from corral.trainer.worker.tasks import end_tasks
 from corral.trainer.worker.verdict import Finish, Outcome, Release, judge, judge_error
 from corral.volume import Volume
 

@@ -1,4 +1,4 @@
-"""Ending tasks for certain."""
+"""Ending asyncio tasks for certain. Knows nothing of what they do."""
 
 from __future__ import annotations
 
