@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -414,6 +415,17 @@ class KubernetesDouble:
             self._processes[name].terminate()
             asyncio.get_running_loop().call_later(grace, self._kill, name)
 
+    def evict(self, name: str) -> None:
+        """What `kubectl drain` asks for: the pod may end by itself, and says why it had to."""
+        disrupted = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        }
+        self.change(PODS, name, conditions=[disrupted])
+        self._begin_to_end(self._objects[PODS][name])
+
     def kill_pod(self, name: str) -> None:
         """The container is killed, with all that runs in it."""
         self._kill(name)
@@ -481,7 +493,10 @@ def _environment(container: Json, pod: Json) -> dict[str, str]:
     given = {one["name"]: one["value"] for one in container.get("env", [])}
     key = "batch.kubernetes.io/job-completion-index"
     index = pod["metadata"].get("annotations", {}).get(key)
-    own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "HOME": "/tmp"}
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": tempfile.gettempdir(),
+    }
     return {**own, **given, **({"JOB_COMPLETION_INDEX": index} if index else {})}
 
 

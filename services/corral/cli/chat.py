@@ -1,7 +1,7 @@
 """`corral chat`: the command around a conversation, for a terminal or for a script.
 
 On a terminal answers go to stdout, and what belongs to them to stderr. Without one, all of stdin is
-one prompt, and stdout gets its answer only.
+one prompt, and stdout gets its answer only. Knows nothing of how a conversation goes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corral.cli import output
-from corral.cli.flags import ServerFlag, connect
+from corral.cli.flags import ServerFlag, connect, default_of
 from corral.errors import InvalidRequestError
+from corral.generation.sampling import SamplingOptions
 
 if TYPE_CHECKING:
     from corral.cli.conversation import Chatter
     from corral.v1 import inference_pb2
+
+
+def _help(field: str, text: str) -> str:
+    return f"{text} {default_of(SamplingOptions, field)}"
 
 
 def chat(
@@ -27,16 +32,25 @@ def chat(
         typer.Argument(metavar="MODEL", help="Its name, or a job's id for its newest checkpoint."),
     ],
     temperature: Annotated[
-        float | None, typer.Option(help="0 takes the most likely token each time.")
+        float | None,
+        typer.Option(help=_help("temperature", "0 takes the most likely token each time.")),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest tokens of this much probability.")
+        float | None,
+        typer.Option(
+            help=_help("top_p", "Draw from the likeliest tokens of this much probability.")
+        ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Draw from so many likeliest tokens; 0 keeps all.")
+        int | None,
+        typer.Option(help=_help("top_k", "Draw from so many likeliest tokens; 0 keeps all.")),
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer, in tokens.")] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1 repeats less.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help=_help("max_tokens", "Longest answer, in tokens."))
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help=_help("repetition_penalty", "Above 1 repeats less."))
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same answer.")] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="End before this text; repeatable.")
@@ -47,23 +61,20 @@ def chat(
     server: ServerFlag = None,
 ) -> None:
     """Chat with a model. With a prompt on stdin (echo ... | corral chat MODEL), answer just that."""
-    from corral.v1 import inference_pb2
-
-    given: dict[str, Any] = {
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "max_tokens": max_tokens,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
-    set_fields = {name: value for name, value in given.items() if value is not None}
-    sampling = inference_pb2.SamplingOptions(**set_fields, stop=stop or ())
+    sampling = _sampling(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_tokens=max_tokens,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+    )
     with connect(server) as client:
         if sys.stdin.isatty():
             _converse(client, model, sampling, system)
         else:
-            answer_once(client, model, sys.stdin.read(), sampling, system)
+            answer_once(client, model, _prompt(sys.stdin.buffer.read()), sampling, system)
 
 
 def answer_once(
@@ -73,7 +84,10 @@ def answer_once(
     sampling: inference_pb2.SamplingOptions,
     system: str = "",
 ) -> None:
-    """Write the answer to one prompt, and nothing else, to stdout as it comes."""
+    """Write the answer to one prompt, and nothing else, to stdout as it comes.
+
+    Where the answer is cut, stderr says so.
+    """
     from corral.v1 import inference_pb2
 
     question = prompt.removesuffix("\n").removesuffix("\r")
@@ -82,9 +96,32 @@ def answer_once(
     messages = [inference_pb2.Message(role=inference_pb2.ROLE_USER, content=question)]
     if system:
         messages.insert(0, inference_pb2.Message(role=inference_pb2.ROLE_SYSTEM, content=system))
+    is_cut = False
     for response in chatter.chat(model, messages, sampling):
-        _write(response.text)
-    _write("\n")
+        output.piece(response.text)
+        is_cut = response.finish.reason == inference_pb2.FINISH_REASON_LENGTH
+    output.piece("\n")
+    if is_cut:
+        output.say("The answer was cut at its length limit; --max-tokens N allows more.")
+
+
+def _sampling(**given: Any) -> inference_pb2.SamplingOptions:
+    """The options that were given; the server fills in the others."""
+    from corral.v1 import inference_pb2
+
+    set_fields = {name: value for name, value in given.items() if value is not None}
+    return inference_pb2.SamplingOptions(**set_fields)
+
+
+def _prompt(data: bytes) -> str:
+    """Raises InvalidRequestError for what is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"The prompt on stdin is not UTF-8: byte 0x{data[error.start]:02x} at {error.start}.",
+            "Convert it to UTF-8 first.",
+        ) from None
 
 
 def _converse(
@@ -97,8 +134,8 @@ def _converse(
     output.say(f"Chatting with {name}. /help lists what else can be typed.")
     streams = Streams(
         read_line=_read_line,
-        write_answer=_write,
-        say=lambda text: output.say(output.dim(text)),
+        write_answer=output.piece,
+        say=lambda text: output.say(text, dim=True),
     )
     Conversation(chatter, streams, name, sampling, system).run()
 
@@ -113,8 +150,3 @@ def _read_line(prompt: str) -> str:
     sys.stderr.write(prompt)
     sys.stderr.flush()
     return input()
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

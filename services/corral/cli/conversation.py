@@ -6,7 +6,9 @@ network of its own.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,6 +59,8 @@ class Conversation:
     sampling: inference_pb2.SamplingOptions
     system: str = ""
     keeps_history: bool = True
+    # After so long without a word the person is told of a model that is being loaded.
+    silent_seconds: float = 1.0
     _turns: list[inference_pb2.Message] = field(default_factory=list)
 
     def run(self) -> None:
@@ -106,9 +110,13 @@ class Conversation:
     def _answer(self, messages: Sequence[inference_pb2.Message]) -> str:
         """Show the answer as it comes; what there is of it when Ctrl-C stops it."""
         pieces: list[str] = []
+        waiting = threading.Timer(self.silent_seconds, self._tell_of_loading)
+        waiting.daemon = True
         responses = self.chatter.chat(self.model, messages, self.sampling)
+        waiting.start()
         try:
             for response in responses:
+                waiting.cancel()
                 if response.WhichOneof("event") == "finish":
                     self.streams.write_answer("\n")
                     self.streams.say(finish_line(response.finish))
@@ -123,8 +131,15 @@ class Conversation:
                 self.streams.write_answer("\n")
             raise
         finally:
+            waiting.cancel()
             _close(responses)
         return "".join(pieces)
+
+    def _tell_of_loading(self) -> None:
+        # In a thread of its own; a server in trouble fails the answer itself, and says more there.
+        with suppress(CorralError):
+            if not self.chatter.get_model(self.model).is_loaded:
+                self.streams.say(f"Loading {self.model} ...")
 
     def _switch_history(self) -> None:
         self.keeps_history = not self.keeps_history

@@ -1,32 +1,51 @@
-"""`corral data`: look at a data set before anything is spent on it. Needs no server.
+"""`corral data`: look at a file before anything is spent on it, and at what was uploaded.
 
-Knows nothing of how rows are read or checked; only how a report reads to a person.
+Knows nothing of how rows are read or checked, or of how a report reads to a person.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from corral import formatting
 from corral.cli import output
-from corral.cli.flags import JsonFlag, load_settings
-from corral.errors import DatasetError
+from corral.cli.flags import (
+    JsonFlag,
+    ServerFlag,
+    YesFlag,
+    confirmed,
+    connect,
+    default_of,
+)
+from corral.cli.writing import STDOUT, opened_for_writing
+from corral.errors import DatasetError, DatasetNotFoundError, InvalidRequestError
+from corral.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from corral.data.report import RenderedExample, Report, TokenStats
+    from corral.cli.client import Client
+    from corral.data.report import Report
     from corral.spec import TrainingSpec
 
 UNUSABLE = 2
-PROBLEMS_SHOWN = 20
+SHORTEST_ID = 8
 
-app = typer.Typer(help="Check and convert data sets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check and convert files; list, show and delete uploaded data sets.", no_args_is_help=True
+)
+
+IdArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help=f"The data set's id, or its first digits: {SHORTEST_ID} or more."
+    ),
+]
 
 
 @app.command()
@@ -47,7 +66,11 @@ def check(
         int | None, typer.Option(help="Tokens of prompt and answer together.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The data folder that holds base models, else CORRAL_DATA.")
+        Path | None,
+        typer.Option(
+            help="The data folder that holds base models, else CORRAL_DATA. "
+            + default_of(Settings, "data")
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -56,23 +79,16 @@ def check(
     Exit code 2 when it can't be trained on.
     """
     from corral.cli.options import template_fields
-    from corral.data.checking import check_structure
-    from corral.spec import parse_spec
+    from corral.cli.report_output import show_report
 
-    fields = template_fields(template, preamble)
-    fields |= {} if model is None else {"model": model}
-    fields |= {} if max_length is None else {"max_length": max_length}
-    spec = parse_spec(fields)
-    with _opened(file) as stream:
-        if model is None:
-            report = check_structure(stream)
-            output.say("Only the structure was checked. With --model NAME tokens are counted too.")
-        else:
-            report = _check_for_training(stream, spec, data)
+    given = {"model": model, "max_length": max_length} | template_fields(template, preamble)
+    report = _checked(
+        file, {name: value for name, value in given.items() if value is not None}, data
+    )
     if as_json:
-        output.result_json(report.model_dump(mode="json"))
+        output.result_json({"file": str(file), **report.model_dump(mode="json")})
     else:
-        _show(report)
+        show_report(str(file), report)
     if not report.ok:
         raise typer.Exit(UNUSABLE)
 
@@ -80,22 +96,93 @@ def check(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="Rows of instruction, input and output.")],
-    target: Annotated[Path, typer.Argument(help="The JSONL file to write.")],
+    target: Annotated[Path, typer.Argument(help="The JSONL file to write; - is stdout.")] = STDOUT,
 ) -> None:
     """Join each row's input to its instruction: rows of instruction and output, as JSONL."""
     from corral.data.converting import convert_rows
 
-    # Whole or not at all, and TARGET may be SOURCE.
-    unfinished = target.with_name(f".{target.name}.unfinished")
     try:
-        with _opened(source) as stream, unfinished.open("w", encoding="utf-8") as file:
+        with _opened(source) as stream, opened_for_writing(target) as file:
             rows = convert_rows(stream, file)
-        unfinished.replace(target)
+    except BrokenPipeError:
+        # A reader that has had enough, as of every other command.
+        raise
     except OSError as error:
         raise DatasetError(f"{target} can't be written: {error.strerror}.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    output.say(f"{formatting.count(rows, 'row')} written to {target}.")
+    where = "stdout" if target == STDOUT else target
+    output.say(f"{formatting.count(rows, 'row')} written to {where}.")
+
+
+@app.command("list")
+def list_datasets(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    server: ServerFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List uploaded data sets, newest first."""
+    from corral.cli.plain import to_plain
+    from corral.cli.report_output import dataset_table
+
+    with connect(server) as client:
+        datasets = client.list_datasets(limit)
+    if as_json:
+        output.result_json([to_plain(dataset) for dataset in datasets])
+    elif datasets:
+        output.result(dataset_table(datasets, time.time()))
+    else:
+        output.say("No data sets. `corral train FILE` uploads one.")
+
+
+@app.command()
+def show(dataset: IdArgument, server: ServerFlag = None, as_json: JsonFlag = False) -> None:
+    """Show an uploaded data set and what checking its rows found."""
+    from corral.cli.plain import to_plain
+    from corral.cli.report_output import dataset_details
+
+    with connect(server) as client:
+        found = client.get_dataset(_whole_id(client, dataset))
+    if as_json:
+        output.result_json(to_plain(found))
+    else:
+        output.result(dataset_details(found, time.time()))
+
+
+@app.command()
+def delete(dataset: IdArgument, yes: YesFlag = False, server: ServerFlag = None) -> None:
+    """Remove an uploaded data set. Refused while a job that has not ended needs it."""
+    with connect(server) as client:
+        found = client.get_dataset(_whole_id(client, dataset))
+        if not yes and not confirmed(f"Delete data set {found.id} ({found.filename})?"):
+            output.say("Nothing was deleted.")
+            raise typer.Exit(1)
+        client.delete_dataset(found.id)
+    output.result(found.id)
+
+
+def _whole_id(client: Client, given: str) -> str:
+    """The id that is given whole, or by its first digits.
+
+    Raises InvalidRequestError, or DatasetNotFoundError where no data set's id begins so.
+    """
+    from corral.names import DATASET_ID_PATTERN
+
+    if DATASET_ID_PATTERN.match(given):
+        return given
+    if len(given) < SHORTEST_ID:
+        raise InvalidRequestError(
+            f"{given!r} is too short for a data set's id.",
+            f"Give {SHORTEST_ID} or more of the digits that corral data list shows.",
+        )
+    ids = [dataset.id for dataset in client.list_datasets(sys.maxsize)]
+    matching = [whole for whole in ids if whole.startswith(given)]
+    if not matching:
+        raise DatasetNotFoundError(f"There is no data set {given}.", "corral data list shows them.")
+    if len(matching) > 1:
+        raise InvalidRequestError(
+            f"{len(matching)} data sets begin with {given}: {', '.join(matching[:5])}.",
+            "Give more digits.",
+        )
+    return matching[0]
 
 
 @contextmanager
@@ -108,6 +195,19 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
         ) from error
     with stream:
         yield stream
+
+
+def _checked(file: Path, fields: dict[str, Any], data: Path | None) -> Report:
+    """With a model all that a job's check would find, else what the structure shows."""
+    from corral.data.checking import check_structure
+    from corral.spec import parse_spec
+
+    spec = parse_spec(fields)
+    with _opened(file) as stream:
+        if "model" in fields:
+            return _check_for_training(stream, spec, data)
+        output.say("Only the structure is checked. With --model NAME tokens are counted too.")
+        return check_structure(stream)
 
 
 def _check_for_training(stream: BinaryIO, spec: TrainingSpec, data: Path | None) -> Report:
@@ -126,62 +226,3 @@ def _check_for_training(stream: BinaryIO, spec: TrainingSpec, data: Path | None)
     if spec.max_length > longest:
         output.say(f"{spec.model} reads at most {longest:,} tokens: counted with that.")
     return check_for_training(stream, template, tokenizer, min(spec.max_length, longest))
-
-
-# ---------------------------------------------------------------- what a person reads
-
-
-def _show(report: Report) -> None:
-    output.result(output.fields(_summary(report)))
-    if report.problems:
-        output.result("")
-    by_weight = sorted(report.problems, key=lambda problem: problem.severity != "error")
-    for problem in by_weight[:PROBLEMS_SHOWN]:
-        output.result(f"{problem.severity}: {problem}")
-    more = report.problem_count - min(len(report.problems), PROBLEMS_SHOWN)
-    if more:
-        output.result(f"... and {formatting.count(more, 'more problem')} (--json shows more)")
-    if report.examples:
-        _show_examples(report.examples)
-
-
-def _summary(report: Report) -> list[tuple[str, str]]:
-    warnings = report.problem_count - report.error_count
-    return [
-        ("rows", f"{report.rows:,}, {report.usable_rows:,} usable"),
-        ("format", report.format),
-        ("errors", f"{report.error_count:,}"),
-        ("warnings", f"{warnings:,}"),
-        *(_token_fields(report.tokens) if report.tokens else []),
-    ]
-
-
-def _token_fields(tokens: TokenStats) -> list[tuple[str, str]]:
-    share = tokens.trained / tokens.total
-    spread = f"mean {tokens.mean:,.1f}, p50 {tokens.p50:,}, p90 {tokens.p90:,}, max {tokens.max:,}"
-    return [
-        ("tokens", f"{tokens.total:,}, of which {tokens.trained:,} trained ({share:.0%})"),
-        ("tokens a row", spread),
-        ("too long", f"{tokens.too_long:,} of more than {tokens.max_length:,} tokens"),
-    ]
-
-
-def _show_examples(examples: tuple[RenderedExample, ...]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    how = "in green" if console.is_terminal else "between « and »"
-    for example in examples:
-        console.print()
-        console.print(Text(f"line {example.line}, what is trained {how}:", style="bold"))
-        console.print(_coloured(example, Text(), plain=not console.is_terminal))
-
-
-def _coloured(example: RenderedExample, text: Text, *, plain: bool) -> Text:
-    for piece in example.pieces:
-        if plain and piece.trained:
-            text.append(f"«{piece.text}»")
-        else:
-            text.append(piece.text, style="green" if piece.trained else "dim")
-    return text

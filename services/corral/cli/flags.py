@@ -1,10 +1,12 @@
-"""The flags that many commands share, and the client that `--server` leads to.
+"""What many commands share: flags, the question that --yes answers, the client of `--server`.
 
 Knows nothing of the commands.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +14,9 @@ import typer
 from corral.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from corral.cli.client import Client
-    from corral.settings import Settings
 
 ServerFlag = Annotated[
     str | None,
@@ -23,28 +26,31 @@ ServerFlag = Annotated[
     ),
 ]  # fmt: skip
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def load_settings() -> Settings:
-    """The settings of this process. Raises InvalidRequestError naming the variable at fault."""
-    from pydantic import ValidationError
+def default_of(model: type[BaseModel], field: str) -> str:
+    """`Default: 3.`, from where the default is written; empty where there is none."""
+    default = model.model_fields[field].default
+    if default is None:
+        return ""
+    if isinstance(default, Path) and default.is_relative_to(Path.home()):
+        default = Path("~") / default.relative_to(Path.home())
+    return f"Default: {default}."
 
-    from corral.settings import Settings
 
-    try:
-        return Settings()
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = str(problem["loc"][0])
-        variable = name if name.isupper() else f"CORRAL_{name.upper()}"
+def confirmed(question: str) -> bool:
+    """Ask on the terminal. Raises InvalidRequestError where there is none."""
+    if not sys.stdin.isatty():
         raise InvalidRequestError(
-            f"{variable}: {problem['input']!r:.80} is not allowed: {problem['msg']}.",
-            "Correct the environment variable, or unset it.",
-        ) from None
+            "Deleting asks first, and there is no terminal to ask on.", "Add --yes."
+        )
+    return typer.confirm(question, err=True)
 
 
 def connect(server: str | None) -> Client:
     """A client for `--server`, else for CORRAL_SERVER, else for this machine."""
     from corral.cli.client import Client
+    from corral.settings import load_settings
 
     return Client(server or load_settings().server)

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from textwrap import shorten
 
 from corral import formatting
 from corral.cli import output
 from corral.cli.watching import state_name
 from corral.errors import ConflictError, CorralError, TrainingCrashedError, all_errors
+from corral.spec import TrainingSpec
 from corral.v1 import trainer_pb2
+
+# Characters of a preamble or of a template's text.
+_TEXT_SHOWN = 60
 
 
 def ended(job: trainer_pb2.TrainingJob) -> None:
     """Say how a job ended. Raises the error of its failure; ConflictError when cancelled."""
     if job.state == trainer_pb2.JOB_STATE_FAILED:
         for line in job.failure.log_tail:
-            output.say(output.dim(f"  | {line}"))
+            output.say(f"  | {line}", dim=True)
         raise failure(job)
     if job.state == trainer_pb2.JOB_STATE_CANCELLED:
         raise ConflictError(f"Job {job.id} was cancelled.", _kept(job))
@@ -50,6 +55,7 @@ def job_details(job: trainer_pb2.TrainingJob, now: float) -> str:
             ("state", state_name(job.state)),
             ("base model", spec.model),
             ("data set", job.dataset_id),
+            *_asked(spec),
             ("created", f"{formatting.age(now - job.created_at.ToNanoseconds() / 1e9)} ago"),
             ("took", _took(job, now)),
             ("attempt", str(job.attempt) if job.attempt else ""),
@@ -82,6 +88,19 @@ def _row(job: trainer_pb2.TrainingJob, now: float) -> tuple[str, ...]:
         f"{job.progress.loss:.4f}" if has_progress else "-",
         formatting.age(now - job.created_at.ToNanoseconds() / 1e9),
     )
+
+
+def _asked(spec: trainer_pb2.TrainingSpec) -> list[tuple[str, str]]:
+    """The template, and what else of the spec is not as it would be without being asked for."""
+    fields: list[tuple[str, str]] = []
+    for name, field in TrainingSpec.model_fields.items():
+        if name == "model" or not spec.HasField(name):
+            continue
+        value = getattr(spec, name)
+        if name == "template" or value != field.default:
+            shown = shorten(str(value), _TEXT_SHOWN)
+            fields.append((name.replace("_", " "), shown))
+    return fields
 
 
 def _progress(job: trainer_pb2.TrainingJob) -> str:

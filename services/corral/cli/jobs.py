@@ -1,16 +1,19 @@
-"""`corral jobs`: list, show, watch, cancel and delete training jobs."""
+"""`corral jobs`: list, show, watch, cancel and delete training jobs.
+
+Knows nothing of how jobs are run or stored; the server does.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral import formatting
 from corral.cli import output
-from corral.cli.flags import JsonFlag, ServerFlag, connect
+from corral.cli.flags import JsonFlag, ServerFlag, YesFlag, confirmed, connect
 from corral.errors import CorralError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -101,11 +104,12 @@ def cancel(job: JobArgument, server: ServerFlag = None, as_json: JsonFlag = Fals
 @app.command()
 def delete(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of ended jobs.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesFlag = False,
     server: ServerFlag = None,
 ) -> None:
     """Remove ended jobs with their checkpoints and logs."""
-    if not yes and not _confirmed(jobs):
+    what = jobs[0] if len(jobs) == 1 else formatting.count(len(jobs), "job")
+    if not yes and not confirmed(f"Delete {what} with all checkpoints and logs?"):
         output.say("Nothing was deleted.")
         raise typer.Exit(1)
     with connect(server) as client:
@@ -163,12 +167,3 @@ def _state(name: str) -> str:
         names = ", ".join(key.removeprefix("JOB_STATE_") for key in list(known)[1:])
         raise InvalidRequestError(f"There is no job state {name!r}.", f"Known: {names}.")
     return str(value.name)
-
-
-def _confirmed(jobs: list[str]) -> bool:
-    if not sys.stdin.isatty():
-        raise InvalidRequestError(
-            "Deleting asks first, and there is no terminal to ask on.", "Add --yes."
-        )
-    what = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return typer.confirm(f"Delete {what} with all checkpoints and logs?", err=True)

@@ -1,4 +1,7 @@
-"""`corral models`: what can be chatted with."""
+"""`corral models`: what can be chatted with.
+
+Knows nothing of how models are found or loaded; the server does.
+"""
 
 from __future__ import annotations
 

@@ -36,11 +36,15 @@ def template_fields(template: str | None = None, preamble: str | None = None) ->
     """The spec's fields for `--template` and `--preamble`; what was not given is not in it.
 
     A template that ends in .jinja is a file: its text goes into template_source. A preamble alone
-    leaves the template to its default.
+    leaves the template to its default. Raises InvalidRequestError for "jinja" without its file.
     """
     fields: dict[str, Any] = {}
     if template is not None and Path(template).suffix in JINJA_SUFFIXES:
         fields |= {"template": "jinja", "template_source": read_text_or_file(template)}
+    elif template == "jinja":
+        raise InvalidRequestError(
+            "--template jinja: which template is not said.", "Name its file: --template my.jinja"
+        )
     elif template is not None:
         fields["template"] = template
     if preamble is not None:

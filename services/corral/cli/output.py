@@ -1,23 +1,33 @@
 """Where output goes: results on stdout, all else on stderr.
 
-Knows how to ask whether a person is looking; knows nothing of what is shown.
+What a terminal would take for a command, a row's or an answer's escape sequence say, is shown as
+text. Knows how to ask whether a person is looking; knows nothing of what is shown.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# All of C0 and C1 but tab and newline, and DEL.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 def result(text: str) -> None:
     """A line of a command's result, on stdout."""
-    sys.stdout.write(text + "\n")
+    piece(text + "\n")
+
+
+def piece(text: str) -> None:
+    """A piece of a result, on stdout at once; it may end within a line."""
+    sys.stdout.write(printable(text, sys.stdout))
     sys.stdout.flush()
 
 
@@ -26,15 +36,18 @@ def result_json(value: Any) -> None:
     result(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def say(text: str) -> None:
-    """A line for the person, on stderr."""
-    sys.stderr.write(text + "\n")
+def say(text: str, *, dim: bool = False) -> None:
+    """A line for the person, on stderr; `dim` where it should stand back."""
+    shown = printable(text, sys.stderr)
+    sys.stderr.write(f"\x1b[2m{shown}\x1b[0m\n" if dim and is_live() else f"{shown}\n")
     sys.stderr.flush()
 
 
-def dim(text: str) -> str:
-    """The text for stderr, less bright where that can be shown."""
-    return f"\x1b[2m{text}\x1b[0m" if is_live() else text
+def printable(text: str, stream: TextIO) -> str:
+    r"""The text, with control characters as \x1b and the like where the stream is a terminal."""
+    if not stream.isatty():
+        return text
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def is_live() -> bool:

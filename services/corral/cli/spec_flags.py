@@ -23,7 +23,7 @@ _TAKES_FILE = {
     "template": "NAME|FILE",
     "preamble": "TEXT|FILE",
 }
-_TEMPLATE_FILE = "Of jinja give the file, which ends in .jinja."
+_TEMPLATE_FILE = "Instead of jinja name the file, which ends in .jinja."
 # Fields that come with another's flag: --template takes the file.
 _WITHOUT_FLAG = ("template_source",)
 

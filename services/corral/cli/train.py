@@ -5,6 +5,7 @@ Knows nothing of training; what may be asked of a run stands in corral.spec.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,13 +69,11 @@ def spec_of(fields: dict[str, Any]) -> dict[str, Any]:
 
     Raises SpecError or TemplateError before anything is uploaded.
     """
-    from corral.cli.options import read_text_or_file, template_fields
+    from corral.cli.options import template_fields
     from corral.spec import parse_spec
 
     spec = dict(fields)
     given_template = {name: spec.pop(name, None) for name in ("template", "preamble")}
-    if spec.get("template_source") is not None:
-        spec["template_source"] = read_text_or_file(spec["template_source"])
     spec |= given(template_fields(**given_template))
     if spec.get("model", "").startswith(("/", "./", "../", "~")):
         # The server's working directory is another one.
@@ -84,11 +83,20 @@ def spec_of(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def submit(client: Client, file: Path, spec: dict[str, Any]) -> trainer_pb2.TrainingJob:
-    """Upload the file and queue the job, telling how that goes on stderr."""
+    """Upload the file and queue the job, telling how that goes on stderr.
+
+    Raises DatasetError where the report has errors, for which no job would be queued.
+    """
     import secrets
 
     dataset = upload(client, file)
-    _show_report(dataset)
+    check_again = f"corral data check {shlex.quote(str(file))}"
+    _show_report(dataset, check_again)
+    if any(sent.severity == sent.SEVERITY_ERROR for sent in dataset.report.problems):
+        raise DatasetError(
+            f"{file} can't be trained on: the errors above.",
+            f"Correct them; `{check_again}` finds them too.",
+        )
     # One key for this invocation: a creation that is sent again makes no second job.
     job = client.create_job(dataset.id, spec, secrets.token_hex(16))
     batch = job.spec
@@ -115,17 +123,15 @@ def upload(client: Client, file: Path) -> trainer_pb2.Dataset:
         return client.upload_dataset(file, lambda count: bar.advance(task, count))
 
 
-def _show_report(dataset: trainer_pb2.Dataset) -> None:
+def _show_report(dataset: trainer_pb2.Dataset, check_again: str) -> None:
+    from corral.cli.report_output import problem_lines, problem_of
+
     report = dataset.report
     rows = formatting.count(report.rows, "row")
     output.say(
         f"Data set: {dataset.filename}, {formatting.size(dataset.size_bytes)}, {rows} "
         f"({dataset.format}), {formatting.count(report.problem_count, 'problem')}."
     )
-    for problem in report.problems[:PROBLEMS_SHOWN]:
-        excerpt = f" ({problem.excerpt})" if problem.excerpt else ""
-        field = f", {problem.field}" if problem.field else ""
-        output.say(f"  line {problem.line}{field}: {problem.message}{excerpt}")
-    more = report.problem_count - min(len(report.problems), PROBLEMS_SHOWN)
-    if more > 0:
-        output.say(f"  ... and {more:,} more: corral data check {dataset.filename}")
+    problems = [problem_of(sent) for sent in report.problems]
+    for line in problem_lines(problems, report.problem_count, PROBLEMS_SHOWN, check_again):
+        output.say(f"  {line}")

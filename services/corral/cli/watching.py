@@ -5,6 +5,7 @@ Everything goes to stderr. Knows nothing of where events come from.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -116,7 +117,7 @@ class _LiveView:
         self._losses: list[float] = []
 
     def line(self, text: str) -> None:
-        self._bar.print(text, markup=False)
+        self._bar.print(output.printable(text, sys.stderr), markup=False)
 
     def metrics(self, metrics: trainer_pb2.Metrics) -> None:
         progress = metrics.progress

@@ -162,7 +162,8 @@ class ChatTemplate:
 
     def _error(self, what: str) -> TemplateError:
         return TemplateError(
-            f"The {self.name} chat template {what}.",
+            # Some of what Jinja says ends with a period of its own.
+            f"The {self.name} chat template {what.removesuffix('.')}.",
             "Correct it, or take --template chatml or alpaca.",
         )
 

@@ -142,8 +142,8 @@ class _Tally:
         self, raw: RawRow, conversation: Conversation | None, problems: Iterable[Problem]
     ) -> None:
         found = [*problems, *self._duplicates(raw, conversation)]
-        self._rows += 1
-        self._usable += not any(problem.severity == "error" for problem in found)
+        self._rows += raw.is_row
+        self._usable += raw.is_row and not any(problem.severity == "error" for problem in found)
         self._formats.add(row_format(raw.value) or "")
         for problem in found:
             self._keep(problem)
@@ -173,7 +173,7 @@ class _Tally:
             kept.append(problem)
 
     def report(self) -> Report:
-        if not self._rows:
+        if not self._rows and not self._error_count:
             message = "there is not one row in the file."
             self._keep(Problem(0, 1, "", "no_rows", message))
         room = MAX_PROBLEMS - len(self._errors)

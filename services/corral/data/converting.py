@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import BinaryIO, TextIO
 
+from corral import formatting
 from corral.data.problems import Problem
 from corral.data.reading import RawRow, read_rows
 from corral.data.rows import parse_row, row_format
@@ -38,7 +39,8 @@ def convert_rows(source: BinaryIO, target: TextIO) -> int:
         rows += 1
     if problems:
         shown = "; ".join(str(problem) for problem in problems[:_PROBLEMS_IN_SENTENCE])
-        raise DatasetError(f"{len(problems)} rows can't be converted: {shown}")
+        at_fault = formatting.count(len({problem.row for problem in problems}), "row")
+        raise DatasetError(f"{at_fault} can't be converted: {shown}")
     if not rows:
         raise DatasetError("There is not one row in the file.")
     return rows

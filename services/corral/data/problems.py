@@ -5,6 +5,7 @@ Knows nothing of where the rows come from or of what a row must look like.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,9 +37,15 @@ class Problem:
         return f"{where}: {self.message}" + (f" [{self.excerpt}]" if self.excerpt else "")
 
 
-def excerpt(value: object) -> str:
-    """The first characters of a value, on one line and printable."""
-    text = value if isinstance(value, str) else repr(value)
+def value_excerpt(value: object) -> str:
+    """The first characters of a decoded value, in the form that it has in the file: JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    # Half of a surrogate pair can't be written anywhere; its escape can.
+    return excerpt(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def excerpt(text: str) -> str:
+    """The first characters of a text, on one line and printable."""
     start = text[: _EXCERPT_CHARACTERS + 1]
     shown = "".join(c if c.isprintable() else " " for c in start[:_EXCERPT_CHARACTERS])
     return shown + ("..." if len(start) > _EXCERPT_CHARACTERS else "")

@@ -1,7 +1,8 @@
 """Reads the rows of a JSON array or of JSONL one by one, in memory bounded by the largest row.
 
 Knows nothing of what a row must hold: any JSON value is a row here. What can't be read comes out
-as a row with a problem, in its place in the file, and never as an exception.
+as a row with a problem, in its place in the file, and never as an exception. So does what is wrong
+with the file around its rows, which counts as none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from corral.data.problems import Problem, excerpt
@@ -22,6 +23,7 @@ _CHUNK_BYTES = 64 * 1024
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _NUMBER_GOES_ON = ("", *"0123456789.eE+-")
 _REST_UNREAD = "The rest of the array can't be read."
+_LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class RawRow:
     line: int
     value: object = None
     problem: Problem | None = None
+    # False for a problem of the array around the rows: it stands at the row before it.
+    is_row: bool = True
 
 
 def read_rows(stream: BinaryIO) -> Iterator[RawRow]:
@@ -99,7 +103,7 @@ def _skip_line(stream: BinaryIO) -> None:
 
 def _decode_line(index: int, line: int, text: bytes) -> RawRow:
     try:
-        return _checked_depth(index, line, json.loads(text.decode("utf-8")))
+        return _checked_depth(index, line, json.loads(text.decode("utf-8").rstrip("\r\n")))
     except UnicodeDecodeError as error:
         return _bad_utf8(index, line, error.object[error.start : error.start + 1], line)
     except json.JSONDecodeError as error:
@@ -180,6 +184,9 @@ def _read_array(stream: BinaryIO, opening: bytes, line: int) -> Iterator[RawRow]
         yield from _trailing(text, index)
         return
     while True:
+        if not text.next_character() or (index and text.next_character() == "]"):
+            yield _stopped(text, index, 'a row expected before the "]"')
+            return
         row = _decode_element(text, index)
         yield row
         # Text that could not be decoded has no end either: only a value too deep has one.
@@ -220,8 +227,9 @@ def _decode_element(text: _Text, index: int) -> RawRow:
         if len(text.buffer) - text.position > MAX_ROW_BYTES:
             return _too_big(index, line, _REST_UNREAD)
         if not text.top_up():
-            message = failure.msg if failure else "it ends too early"
-            return _stopped(text, index, message, failure)
+            # Without a failure the value was whole, and top_up is asked no further.
+            assert failure is not None
+            return _undecodable(text, index, failure)
 
 
 def _trailing(text: _Text, index: int) -> Iterator[RawRow]:
@@ -229,21 +237,38 @@ def _trailing(text: _Text, index: int) -> Iterator[RawRow]:
         yield _stopped(text, index, "something follows the end of the array")
 
 
-def _stopped(
-    text: _Text, index: int, message: str, error: json.JSONDecodeError | None = None
-) -> RawRow:
-    """The row at which an array stops being readable."""
+def _stopped(text: _Text, index: int, message: str) -> RawRow:
+    """What is wrong behind row `index` - 1, where no row begins."""
     rest = text.buffer[text.position : text.position + 1]
-    if text.bad_byte is not None and (error is not None or not rest):
-        byte, bad_line = text.bad_byte
-        return _bad_utf8(index, text.line, byte, bad_line, _REST_UNREAD)
-    if error is None and not rest:
-        message = "the file ends before the array does"
-    position = error.pos if error else text.position
-    line = text.line + text.buffer.count("\n", text.position, position)
-    around = text.buffer[max(0, position - 20) : position + 20]
-    message = f"not valid JSON: {message} on line {line}. {_REST_UNREAD}"
+    if text.bad_byte is not None and not rest:
+        stopped = _bad_utf8(max(0, index - 1), text.line, *text.bad_byte, _REST_UNREAD)
+    else:
+        message = message if rest else "the file ends before the array does"
+        around = text.buffer[max(0, text.position - 20) : text.position + 20]
+        message = f"not valid JSON: {message} on line {text.line}. {_REST_UNREAD}"
+        stopped = _broken(max(0, index - 1), text.line, "json", message, around)
+    return replace(stopped, is_row=False)
+
+
+def _undecodable(text: _Text, index: int, error: json.JSONDecodeError) -> RawRow:
+    """The row at which an array stops being readable."""
+    if text.bad_byte is not None:
+        return _bad_utf8(index, text.line, *text.bad_byte, _REST_UNREAD)
+    around = text.buffer[max(0, error.pos - 20) : error.pos + 20]
+    if _is_cut(text.buffer, error):
+        message = f"not valid JSON: the file ends in the middle of row {index}."
+        return _broken(index, text.line, "json", message, around)
+    line = text.line + text.buffer.count("\n", text.position, error.pos)
+    message = f"not valid JSON: {error.msg} on line {line}. {_REST_UNREAD}"
     return _broken(index, text.line, "json", message, around)
+
+
+def _is_cut(buffer: str, error: json.JSONDecodeError) -> bool:
+    """Whether more text could have made the value whole."""
+    rest = buffer[error.pos :].rstrip(" \t\r\n")
+    return error.msg.startswith("Unterminated string") or any(
+        literal.startswith(rest) for literal in _LITERALS
+    )
 
 
 # ---------------------------------------------------------------- rows that can't be used

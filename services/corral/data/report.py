@@ -12,6 +12,8 @@ from corral.errors import DatasetError
 
 MAX_PROBLEMS = 100
 _PROBLEMS_IN_SENTENCE = 3
+# Codes of problems that only show with a template and a tokenizer.
+_NEEDS_MODEL = ("template", "cut_away")
 
 
 class _Frozen(BaseModel):
@@ -79,5 +81,12 @@ class Report(_Frozen):
         more = f" And {further:,} more." if further else ""
         raise DatasetError(
             f"The data set can't be trained on: {shown}{more}",
-            "`corral data check FILE` lists what is wrong.",
+            f"`corral data check FILE{self._check_flags(errors)}` lists what is wrong.",
         )
+
+    def _check_flags(self, errors: list[Problem]) -> str:
+        """What `corral data check` needs to find the same: the structure alone may be fine."""
+        if not any(problem.code in _NEEDS_MODEL for problem in errors):
+            return ""
+        length = self.tokens.max_length if self.tokens else "N"
+        return f" --model MODEL --max-length {length} --template TEMPLATE"

@@ -14,13 +14,15 @@ from collections.abc import Collection, Mapping
 from typing import Literal, cast, get_args
 
 from corral.data.conversation import Conversation, Message, Role
-from corral.data.problems import Problem, Severity, excerpt
+from corral.data.problems import Problem, Severity, value_excerpt
 from corral.data.reading import RawRow
 
 RowFormat = Literal["alpaca", "prompt_completion", "messages"]
 
 # JSON can spell half of a surrogate pair, which is no character and which no tokenizer takes.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Where a problem has no value to show; null is one.
+_NO_VALUE = object()
 
 
 def row_format(value: object) -> RowFormat | None:
@@ -66,16 +68,22 @@ class _Findings:
         self.problems: list[Problem] = []
 
     def add(
-        self, field: str, code: str, message: str, value: object, severity: Severity = "error"
+        self,
+        field: str,
+        code: str,
+        message: str,
+        value: object = _NO_VALUE,
+        severity: Severity = "error",
     ) -> None:
         row, line = self._raw.index, self._raw.line
-        self.problems.append(Problem(row, line, field, code, message, excerpt(value), severity))
+        shown = "" if value is _NO_VALUE else value_excerpt(value)
+        self.problems.append(Problem(row, line, field, code, message, shown, severity))
 
     def text(self, fields: Mapping[str, object], key: str, path: str = "") -> str:
         """The non-empty text of a field; empty, and a problem noted, where there is none."""
         field = path + key
         if key not in fields:
-            self.add(field, "missing", "is missing.", "")
+            self.add(field, "missing", "is missing.")
             return ""
         value = fields[key]
         if not isinstance(value, str):
@@ -84,7 +92,7 @@ class _Findings:
         if not value.strip():
             self.add(field, "empty", "is empty.", value)
         elif _SURROGATE.search(value):
-            self.add(field, "text", "holds half of a surrogate pair.", ascii(value))
+            self.add(field, "text", "holds half of a surrogate pair.", value)
         return value
 
     def optional_text(self, fields: Mapping[str, object], key: str) -> str:
@@ -123,7 +131,7 @@ def _messages(row: dict[str, object], found: _Findings) -> tuple[Message, ...]:
         found.add("messages", "type", f"must be a list, not {_kind(entries)}.", entries)
         return ()
     if not entries:
-        found.add("messages", "empty", "is empty.", "")
+        found.add("messages", "empty", "is empty.")
         return ()
     messages = [_message(entry, f"messages[{i}]", found) for i, entry in enumerate(entries)]
     whole = [message for message in messages if message is not None]
@@ -165,7 +173,7 @@ def _check_order(messages: list[Message], found: _Findings) -> None:
         role = messages[last].role
         found.add(f"messages[{last}].role", "order", "the last must be the assistant's.", role)
     elif not any(message.trained for message in messages if message.role == "assistant"):
-        found.add("messages", "weight", "no answer is left to train on: all weights are 0.", "")
+        found.add("messages", "weight", "no answer is left to train on: all weights are 0.")
 
 
 def _not_a_row(value: object) -> str:

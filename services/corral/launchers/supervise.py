@@ -96,6 +96,12 @@ class Stop:
         if self._asked_at is not None:
             self._pass_on()
 
+    def rest(self) -> None:
+        """The command has ended."""
+        # Else the alarm would end this process, once the interpreter gives up its handlers.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._command = None
+
     def _pass_on(self) -> None:
         # Once only: a second SIGTERM would break off torchrun's own orderly stop.
         if self._command is not None and not self._is_passed_on:
@@ -184,7 +190,9 @@ def run_command(command: list[str], stop: Stop, output: int | None = None) -> in
         _say(f"{command[0]} can't be started: {error.strerror}")
         return _COULD_NOT_START
     stop.watch_over(process)
-    return process.wait()
+    status = process.wait()
+    stop.rest()
+    return status
 
 
 def end_the_rest(mark: str) -> None:

@@ -124,6 +124,7 @@ def test_a_pod_that_is_stopped_lets_the_run_save(folder: Path) -> None:
     wait_for(lambda: pids(folder / "run.json"))
     process.terminate()
     process.communicate(timeout=60)
+    assert process.returncode == 75
     assert exit_of(folder) == {"exit_code": 75, "signal": None}
     assert (folder / "stopped").exists()
 

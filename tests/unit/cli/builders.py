@@ -1,10 +1,14 @@
-"""Small events of a training job, for tests of what shows them."""
+"""Small events of a training job, for tests of what shows them; the type of their fixtures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from corral.v1 import trainer_pb2
+
+# A command line's exit code, stdout and stderr; see the fixture `corral`.
+Corral = Callable[..., tuple[int, str, str]]
 
 
 def state(number: int, name: str, **fields: Any) -> trainer_pb2.TrainingEvent:

@@ -10,7 +10,13 @@ from typing import Any
 
 import grpc
 
-from corral.errors import ConflictError, JobNotFoundError, ModelNotFoundError, UnavailableError
+from corral.errors import (
+    ConflictError,
+    DatasetNotFoundError,
+    JobNotFoundError,
+    ModelNotFoundError,
+    UnavailableError,
+)
 from corral.rpc.serving import GrpcServer
 from corral.settings import Settings
 from corral.v1 import inference_pb2, inference_pb2_grpc, trainer_pb2, trainer_pb2_grpc
@@ -33,6 +39,7 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         self.problems: list[trainer_pb2.RowProblem] = []
         self.creations: list[trainer_pb2.CreateTrainingJobRequest] = []
         self.jobs: dict[str, trainer_pb2.TrainingJob] = {}
+        self.datasets: dict[str, trainer_pb2.Dataset] = {}
         self.events: list[trainer_pb2.TrainingEvent] = []
         # How many events the next watches send before the connection is lost or just ends.
         self.losses: list[tuple[int, str]] = []
@@ -72,6 +79,22 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
                 report=report,
             )
         )
+
+    async def GetDataset(  # noqa: N802
+        self, request: trainer_pb2.GetDatasetRequest, context: Any
+    ) -> trainer_pb2.GetDatasetResponse:
+        return trainer_pb2.GetDatasetResponse(dataset=self._dataset(request.dataset_id))
+
+    async def ListDatasets(  # noqa: N802
+        self, request: trainer_pb2.ListDatasetsRequest, context: Any
+    ) -> trainer_pb2.ListDatasetsResponse:
+        return trainer_pb2.ListDatasetsResponse(datasets=self.datasets.values())
+
+    async def DeleteDataset(  # noqa: N802
+        self, request: trainer_pb2.DeleteDatasetRequest, context: Any
+    ) -> trainer_pb2.DeleteDatasetResponse:
+        del self.datasets[self._dataset(request.dataset_id).id]
+        return trainer_pb2.DeleteDatasetResponse()
 
     async def CreateTrainingJob(  # noqa: N802
         self, request: trainer_pb2.CreateTrainingJobRequest, context: Any
@@ -130,6 +153,11 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         del self.jobs[job.id]
         return trainer_pb2.DeleteTrainingJobResponse()
 
+    def _dataset(self, dataset_id: str) -> trainer_pb2.Dataset:
+        if dataset_id not in self.datasets:
+            raise DatasetNotFoundError(f"There is no data set {dataset_id}.")
+        return self.datasets[dataset_id]
+
     def _job(self, job_id: str) -> trainer_pb2.TrainingJob:
         if job_id not in self.jobs:
             raise JobNotFoundError(f"There is no job {job_id}.", "corral jobs list shows them.")
@@ -141,6 +169,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
 
     def __init__(self, models: Sequence[inference_pb2.Model] = ()) -> None:
         self.models = list(models)
+        self.finish = inference_pb2.Finish(completion_tokens=2)
         self.pieces = ["It is ", "so."]
         self.requests: list[inference_pb2.ChatRequest] = []
         self.cancelled = threading.Event()
@@ -168,7 +197,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 self.cancelled.set()
         for piece in self.pieces:
             yield inference_pb2.ChatResponse(text=piece)
-        yield inference_pb2.ChatResponse(finish=inference_pb2.Finish(completion_tokens=2))
+        yield inference_pb2.ChatResponse(finish=self.finish)
 
 
 @contextmanager

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 from tests.unit.cli.fake_server import FakeInference, FakeTrainer, serving
+from tests.unit.cli.screen import SECONDS, Screen
 
 from corral.v1 import inference_pb2
 
 CORRAL = (sys.executable, "-c", "from corral.cli.main import main; main()")
-# A session's first process has to claim its terminal for Ctrl-C to reach it.
-ON_ITS_TERMINAL = (
-    sys.executable,
-    "-c",
-    "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "from corral.cli.main import main; main()",
-)
-SECONDS = 60
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
 
@@ -37,42 +26,6 @@ def inference() -> FakeInference:
 def server(inference: FakeInference) -> Iterator[str]:
     with serving(FakeTrainer(), inference) as address:
         yield address
-
-
-class Screen:
-    """A process on a pseudo-terminal: type, and wait for what shows."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._terminal, end = pty.openpty()
-        # Not pty.fork: this process runs gRPC's threads, and forking one with threads may hang it.
-        self._process = subprocess.Popen(
-            [*ON_ITS_TERMINAL, *arguments],
-            env={**os.environ, "TERM": "dumb"},
-            stdin=end,
-            stdout=end,
-            stderr=end,
-            start_new_session=True,
-        )
-        os.close(end)
-        self._shown = b""
-
-    def type(self, text: bytes) -> None:
-        os.write(self._terminal, text)
-
-    def wait_for(self, text: str) -> None:
-        """Return once the text shows behind what was waited for before."""
-        deadline = time.monotonic() + SECONDS
-        while text.encode() not in self._shown:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} does not show in {self._shown!r}"
-            if select.select([self._terminal], [], [], left)[0]:
-                self._shown += os.read(self._terminal, 4096)
-        self._shown = self._shown.partition(text.encode())[2]
-
-    def exit_code(self) -> int:
-        code = self._process.wait(SECONDS)
-        os.close(self._terminal)
-        return code
 
 
 def test_ctrl_c_stops_a_reply_and_not_the_program(server: str, inference: FakeInference) -> None:
@@ -99,14 +52,28 @@ def test_a_model_that_does_not_exist_ends_the_command_before_a_question(server: 
     assert screen.exit_code() == 3
 
 
-def piped(prompt: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def test_an_answer_can_not_command_the_terminal(server: str, inference: FakeInference) -> None:
+    inference.pieces = ["a\x1b]0;title\x07", "\x1b[2Jb"]
+    screen = Screen("chat", "gpt2", "--server", server)
+    screen.wait_for("> ")
+    screen.type(b"is it so?\n")
+    screen.wait_for("a\\x1b]0;title\\x07\\x1b[2Jb")
+    screen.wait_for("> ")
+    screen.type(CTRL_D)
+    assert screen.exit_code() == 0
+
+
+def piped(prompt: str | bytes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    data = prompt.encode() if isinstance(prompt, str) else prompt
+    found = subprocess.run(
         [*CORRAL, "chat", *arguments],
-        input=prompt,
+        input=data,
         capture_output=True,
-        text=True,
         timeout=SECONDS,
         check=False,
+    )
+    return subprocess.CompletedProcess(
+        found.args, found.returncode, found.stdout.decode(), found.stderr.decode()
     )
 
 
@@ -138,6 +105,25 @@ def test_an_empty_prompt_is_refused(server: str, inference: FakeInference) -> No
 
     assert (found.returncode, found.stdout) == (2, "")
     assert inference.requests == []
+
+
+def test_a_prompt_that_is_not_utf8_is_refused_with_the_byte_at_fault(
+    server: str, inference: FakeInference
+) -> None:
+    found = piped(b"ab\xff\xfe", "gpt2", "--server", server)
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: The prompt on stdin is not UTF-8: byte 0xff at 2.")
+    assert inference.requests == []
+
+
+def test_an_answer_that_was_cut_says_so_beside_it(server: str, inference: FakeInference) -> None:
+    inference.finish = inference_pb2.Finish(reason=inference_pb2.FINISH_REASON_LENGTH)
+
+    found = piped("hello", "gpt2", "--server", server)
+
+    assert (found.returncode, found.stdout) == (0, "It is so.\n")
+    assert "--max-tokens" in found.stderr
 
 
 def test_a_script_gets_the_errors_exit_code() -> None:

@@ -1,52 +1,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.builders import log, state, step
-from tests.unit.cli.fake_server import FakeInference, FakeTrainer, serving
+from tests.unit.cli.builders import Corral, log, state, step
+from tests.unit.cli.fake_server import FakeTrainer
+from tests.unit.cli.screen import Screen
 
-from corral.cli.main import run
-from corral.v1 import inference_pb2, trainer_pb2
-
-Corral = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def trainer() -> FakeTrainer:
-    return FakeTrainer()
-
-
-@pytest.fixture
-def inference() -> FakeInference:
-    tuned = inference_pb2.Model(name="ft:gpt2::job-1:ckpt-step-4", job_id="job-1", step=4)
-    return FakeInference([inference_pb2.Model(name="gpt2", is_base=True), tuned])
-
-
-@pytest.fixture
-def corral(
-    trainer: FakeTrainer,
-    inference: FakeInference,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Corral]:
-    """Runs a command line against the fake services; returns exit code, stdout and stderr."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        code = run([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    with serving(trainer, inference) as address:
-        monkeypatch.setenv("CORRAL_SERVER", address)
-        yield call
+from corral.v1 import trainer_pb2
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     (tmp_path / "rows.jsonl").write_text('{"instruction": "Say a", "output": "a"}\n')
     return tmp_path / "rows.jsonl"
+
+
+def problem(line: int, severity: str) -> trainer_pb2.RowProblem:
+    return trainer_pb2.RowProblem(
+        row=line - 1,
+        line=line,
+        field="output",
+        message="is empty.",
+        severity=f"SEVERITY_{severity}",  # type: ignore[arg-type]  # by name
+    )
 
 
 def on_watch(trainer: FakeTrainer, *events: trainer_pb2.TrainingEvent) -> None:
@@ -121,17 +99,27 @@ def test_what_is_no_file_is_not_uploaded(corral: Corral, trainer: FakeTrainer, f
 def test_train_shows_the_problems_of_the_file_with_their_lines(
     corral: Corral, trainer: FakeTrainer, rows: Path
 ) -> None:
-    trainer.problems = [
-        trainer_pb2.RowProblem(line=line, field="output", message="is empty.")
-        for line in range(1, 13)
-    ]
+    trainer.problems = [problem(line, "WARNING") for line in range(1, 13)]
 
     _, _, err = corral("train", rows)
 
-    assert "line 1, output: is empty." in err
-    assert "line 10, output: is empty." in err
+    assert "warning: line 1 (row 0), output: is empty." in err
+    assert "warning: line 10 (row 9), output: is empty." in err
     assert "line 11" not in err
-    assert "2 more" in err
+    assert f"2 more problems (corral data check {rows})" in err
+
+
+def test_train_tells_each_error_of_the_file_once_and_queues_nothing(
+    corral: Corral, trainer: FakeTrainer, rows: Path
+) -> None:
+    trainer.problems = [problem(1, "ERROR")]
+
+    code, out, err = corral("train", rows)
+
+    assert (code, out) == (2, "")
+    assert err.count("is empty.") == 1
+    assert f"error: {rows} can't be trained on" in err
+    assert trainer.creations == []
 
 
 def test_train_json_prints_the_job(corral: Corral, trainer: FakeTrainer, rows: Path) -> None:
@@ -160,6 +148,20 @@ def test_watching_shows_the_log_when_asked(corral: Corral, trainer: FakeTrainer)
     on_watch(trainer, log(1, "a line of torchrun"), state(2, "SUCCEEDED"))
 
     assert "a line of torchrun" in corral("jobs", "watch", "job-1", "--log")[2]
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_a_runs_log_can_not_command_the_terminal(
+    corral: Corral, trainer: FakeTrainer, term: str
+) -> None:
+    trainer.add_job("job-1", "SUCCEEDED")
+    on_watch(trainer, log(1, "a\x1b]0;title\x07b"), state(2, "SUCCEEDED"))
+
+    screen = Screen("jobs", "watch", "job-1", "--log", term=term)
+
+    screen.wait_for("a\\x1b]0;title\\x07b")
+    screen.wait_for("Done.")
+    assert screen.exit_code() == 0
 
 
 def test_a_job_that_fails_exits_with_its_errors_code_after_the_last_lines_of_its_log(
@@ -241,6 +243,22 @@ def test_a_failed_job_shows_why(corral: Corral, trainer: FakeTrainer) -> None:
 
     assert "BUSY: Too much." in out
     assert "| tail" in out
+
+
+def test_a_job_shows_its_template_and_what_else_was_asked_for(
+    corral: Corral, trainer: FakeTrainer
+) -> None:
+    job = trainer.add_job("job-1")
+    job.spec.template, job.spec.suffix, job.spec.epochs, job.spec.seed = "alpaca", "ranch", 3, 7
+    job.spec.preamble = "Be brief.\n" * 100
+
+    lines = corral("jobs", "show", "job-1")[1].splitlines()
+
+    shown = dict(line.split(maxsplit=1) for line in lines)
+    assert shown.items() >= {"template": "alpaca", "suffix": "ranch", "seed": "7"}.items()
+    assert shown["preamble"].startswith("Be brief. Be brief.")
+    assert len(shown["preamble"]) <= 60
+    assert "epochs" not in shown
 
 
 def test_cancelling_says_the_new_state(corral: Corral, trainer: FakeTrainer) -> None:

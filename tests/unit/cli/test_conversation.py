@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from corral.cli.conversation import Conversation, Streams, finish_line
 from corral.errors import CorralError, ModelNotFoundError, PromptTooLongError
 from corral.v1 import inference_pb2
+
+SECONDS = 60
 
 
 class FakeChatter:
@@ -17,6 +21,9 @@ class FakeChatter:
         self.models: list[str] = []
         self.error: BaseException | None = None
         self.error_after = 0
+        self.is_loaded = True
+        # What an answer waits for before its first piece.
+        self.wait: Callable[[], object] = lambda: None
 
     def chat(
         self,
@@ -28,6 +35,7 @@ class FakeChatter:
         self.seen.append([message.content for message in messages])
         answer = messages[-1].content.upper()
         pieces = [answer[:1], answer[1:]]
+        self.wait()
         for number, piece in enumerate(pieces):
             self._maybe_raise(number)
             yield inference_pb2.ChatResponse(text=piece)
@@ -37,7 +45,7 @@ class FakeChatter:
     def get_model(self, model: str) -> inference_pb2.Model:
         if model == "missing":
             raise ModelNotFoundError("There is no model missing.", "corral models list")
-        return inference_pb2.Model(name=f"{model}:newest")
+        return inference_pb2.Model(name=f"{model}:newest", is_loaded=self.is_loaded)
 
     def _maybe_raise(self, number: int) -> None:
         if self.error is not None and number == self.error_after:
@@ -179,6 +187,30 @@ def test_an_unknown_command_is_not_sent_to_the_model(chatter: FakeChatter) -> No
     assert chatter.seen == []
     assert "There is no command /halp. /help lists them." in terminal.said
     assert any("/model NAME" in line for line in terminal.said)
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_model_that_is_silent_because_it_loads_is_told_so(is_loaded: bool) -> None:
+    asked, told = threading.Event(), threading.Event()
+
+    class Watched(FakeChatter):
+        def get_model(self, model: str) -> inference_pb2.Model:
+            asked.set()
+            return super().get_model(model)
+
+    terminal = Terminal("hello")
+    streams = replace(
+        terminal.streams(), say=lambda text: (terminal.said.append(text), told.set())[1]
+    )
+    watched = Watched()
+    watched.is_loaded = is_loaded
+    watched.wait = lambda: (asked if is_loaded else told).wait(SECONDS)
+
+    Conversation(watched, streams, "gpt2", inference_pb2.SamplingOptions(), silent_seconds=0).run()
+
+    assert asked.is_set()
+    assert ("Loading gpt2 ..." in terminal.said) is not is_loaded
+    assert terminal.answers == "HELLO\n"
 
 
 def test_an_answer_that_was_cut_says_so() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.data_builders import ROW, gpt2_like, jsonl
+from tests.unit.cli.screen import Screen
 
 from corral.cli.main import run
 from corral.cli.options import read_text_or_file, template_fields
@@ -121,6 +125,70 @@ def test_convert_leaves_the_target_alone_when_it_fails(tmp_path: Path) -> None:
     assert run(["data", "convert", str(path), str(path)]) == 2
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_convert_writes_to_stdout_where_no_target_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for target in ([], ["-"]):
+        assert run(["data", "convert", str(write(tmp_path, ROW)), *target]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out) == ROW
+        assert err == "1 row written to stdout.\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_convert_writes_into_what_is_no_regular_file_and_leaves_it_there(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Also for writing: opening one end alone waits for the other.
+    reader = os.open(pipe, os.O_RDWR)
+    try:
+        assert run(["data", "convert", str(write(tmp_path, ROW)), str(pipe)]) == 0
+        assert pipe.is_fifo()
+        os.set_blocking(reader, False)
+        assert json.loads(os.read(reader, 4096)) == ROW
+    finally:
+        os.close(reader)
+
+
+def test_convert_follows_a_link_and_keeps_it(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(real.name)
+    assert run(["data", "convert", str(write(tmp_path, ROW)), str(link)]) == 0
+    assert link.is_symlink()
+    assert json.loads(real.read_text()) == ROW
+
+
+def test_convert_to_the_name_of_a_redirected_stdout_keeps_the_file(tmp_path: Path) -> None:
+    program = "from corral.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "data", "convert", str(write(tmp_path, ROW))]
+    with (tmp_path / "out").open("w+") as file:
+        subprocess.run([*command, "/dev/stdout"], stdout=file, check=True)
+        file.seek(0)
+        assert json.loads(file.read()) == ROW
+
+
+def test_the_report_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, ROW)
+    run(["data", "check", str(path)])
+    assert capsys.readouterr().out.splitlines()[0].split() == ["file", str(path)]
+    run(["data", "check", str(path), "--json"])
+    assert json.loads(capsys.readouterr().out)["file"] == str(path)
+
+
+def test_a_row_can_not_command_the_terminal(model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, {"instruction": "\x1b]0;title\x07", "output": "b", "\x1b[2J": 1})
+    screen = Screen("data", "check", str(path), "--model", str(model))
+    screen.wait_for("\\x1b[2J: is not used")
+    screen.wait_for("\\x1b]0;title\\x07")
+    assert screen.exit_code() == 0
+
+
+def test_jinja_without_its_file_is_told_how_to_name_it() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        template_fields("jinja")
+    assert "--template my.jinja" in caught.value.hint
 
 
 def test_a_text_or_a_file(tmp_path: Path) -> None:

@@ -8,18 +8,18 @@ import pytest
 import typer
 
 from corral import __version__
-from corral.cli.main import run
+from corral.cli.main import app, run
 from corral.errors import CorralError, all_errors
 
 
 def program_raising(error: BaseException) -> typer.Typer:
-    app = typer.Typer(pretty_exceptions_enable=False)
+    program = typer.Typer(pretty_exceptions_enable=False)
 
-    @app.command()
+    @program.command()
     def fail() -> None:
         raise error
 
-    return app
+    return program
 
 
 @pytest.mark.parametrize("error_class", all_errors().values(), ids=lambda cls: cls.code)
@@ -105,6 +105,22 @@ def test_a_group_without_a_command_shows_its_help_and_no_error(
     out, err = capsys.readouterr()
     assert "watch" in out + err
     assert "error" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("up", "Default: 7470."),
+        ("up", "Default: 127.0.0.1."),
+        ("up", "Default: ~/.corral."),
+        ("chat", "Default: 0.7."),
+        ("chat", "Default: 100."),
+    ],
+)
+def test_help_shows_the_defaults(command: str, shown: str) -> None:
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+
+    assert any(shown in parameter.help for parameter in parameters)
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -15,7 +15,7 @@ def flags_of_train() -> dict[str, Any]:
     return {option: parameter for parameter in command.params for option in parameter.opts}
 
 
-@pytest.mark.parametrize("field", TrainingSpec.model_fields)
+@pytest.mark.parametrize("field", [n for n in TrainingSpec.model_fields if n != "template_source"])
 def test_every_field_of_the_spec_has_its_flag_with_its_help_and_default(field: str) -> None:
     flag = flags_of_train()[flag_name(field)]
     info = TrainingSpec.model_fields[field]
@@ -24,6 +24,11 @@ def test_every_field_of_the_spec_has_its_flag_with_its_help_and_default(field: s
     assert info.description in flag.help
     if info.default is not None:
         assert f"Default: {info.default}." in flag.help
+
+
+def test_a_templates_text_comes_by_the_flag_that_names_its_file() -> None:
+    assert "--template-source" not in flags_of_train()
+    assert ".jinja" in flags_of_train()["--template"].help
 
 
 def test_flags_arrive_with_the_type_of_their_field_and_absent_ones_do_not() -> None:

@@ -48,6 +48,17 @@ def test_the_error_names_the_first_problems_and_counts_the_others() -> None:
         report.raise_if_unusable()
 
 
+def test_garbage_behind_an_array_counts_as_an_error_and_not_as_a_row() -> None:
+    report = check_structure(stream('[{"prompt": "a", "completion": "b"}] x'))
+    assert (report.rows, report.usable_rows, report.error_count) == (1, 1, 1)
+    assert not report.ok
+
+
+def test_an_array_that_ends_before_its_first_row_is_one_problem() -> None:
+    report = check_structure(stream("["))
+    assert (report.rows, [p.code for p in report.problems]) == (0, ["json"])
+
+
 @pytest.mark.parametrize("content", ["", "[]", "\n\n"])
 def test_an_empty_file_is_an_error(content: str) -> None:
     report = check_structure(stream(content))
@@ -116,6 +127,18 @@ def test_an_answer_cut_away_is_an_error_and_one_cut_short_a_warning(
     assert report.tokens is not None
     assert report.tokens.too_long == 2
     assert report.usable_rows == 2
+
+
+def test_the_hint_names_what_a_check_needs_to_find_the_same(tokenizer: FittedTokenizer) -> None:
+    content = jsonl({"instruction": "long question " * 50, "output": "A"})
+    too_long = check_for_training(content, ALPACA, tokenizer, 100)
+    with pytest.raises(DatasetError) as caught:
+        too_long.raise_if_unusable()
+    assert "FILE --model MODEL --max-length 100 --template TEMPLATE`" in caught.value.hint
+
+    with pytest.raises(DatasetError) as caught:
+        check_structure(jsonl({})).raise_if_unusable()
+    assert "`corral data check FILE`" in caught.value.hint
 
 
 def test_what_the_template_refuses_is_a_problem_of_its_row(tokenizer: FittedTokenizer) -> None:

@@ -28,6 +28,11 @@ def test_a_row_that_can_not_be_converted_is_named(row: object) -> None:
         convert_rows(jsonl(ROW, row), io.StringIO())
 
 
+def test_rows_that_can_not_be_converted_are_counted_once_each() -> None:
+    with pytest.raises(DatasetError, match=r"^1 row can't be converted: .*instruction.*output"):
+        convert_rows(jsonl(ROW, {"instruction": 1, "output": 2}), io.StringIO())
+
+
 def test_an_empty_file_is_an_error() -> None:
     with pytest.raises(DatasetError, match="not one row"):
         convert_rows(jsonl(), io.StringIO())

@@ -108,6 +108,30 @@ def test_an_array_that_is_not_one_is_a_problem(content: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "content", ["[1, 2", "[1, 2,", "[1, 2,]", "[1, 2] 3", "[1, 2]]", "[1, 2 3]"]
+)
+def test_what_is_wrong_behind_the_rows_is_no_row(content: str) -> None:
+    *rows, behind = read(content)
+    assert [row.value for row in rows] == [1, 2]
+    assert (behind.is_row, behind.index) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    ['{"a": "b', '{"a": "b"', '{"a": ', '{"a": tr', '{"a": 1, ', '{"a"', "{", '{"a": [1', "-"],
+)
+def test_a_file_that_ends_within_a_row_is_told_so(cut: str) -> None:
+    [problem] = [row.problem for row in read(f"[1, {cut}") if row.problem is not None]
+    assert problem.message == "not valid JSON: the file ends in the middle of row 1."
+
+
+def test_a_column_is_of_the_line_that_was_cut() -> None:
+    [row] = read('{"a": 1\n')
+    assert row.problem is not None
+    assert "at column 8" in row.problem.message
+
+
+@pytest.mark.parametrize(
     ("content", "line"), [(b'{"a": "x"}\n"\xff"\n', 2), (b'["a",\n"\xff"]', 2)]
 )
 def test_bad_utf8_is_a_problem_with_its_line(content: bytes, line: int) -> None:

@@ -103,3 +103,23 @@ def test_a_long_value_is_cut_in_the_excerpt() -> None:
     _, problems = parse_row(RawRow(0, 1, {"instruction": ["x\n" * 500], "output": "b"}))
     assert len(problems[0].excerpt) < 80
     assert "\n" not in problems[0].excerpt
+
+
+@pytest.mark.parametrize(
+    ("weight", "shown"),
+    [("1", '"1"'), (None, "null"), (float("nan"), "NaN"), (2, "2"), (True, "true")],
+)
+def test_an_excerpt_has_the_form_of_the_file(weight: object, shown: str) -> None:
+    row = {"messages": [*chat("user")["messages"], *chat("assistant", weight=weight)["messages"]]}
+    _, [problem] = parse_row(RawRow(0, 1, row))
+    assert str(problem).endswith(f"must be 0 or 1. [{shown}]")
+
+
+def test_half_of_a_surrogate_pair_is_shown_by_its_escape() -> None:
+    _, [problem] = parse_row(RawRow(0, 1, {"instruction": "a\ud800é", "output": "b"}))
+    assert problem.excerpt == '"a\\ud800é"'
+
+
+def test_what_is_missing_has_no_excerpt_and_what_is_empty_has() -> None:
+    _, problems = parse_row(RawRow(0, 1, {"instruction": ""}))
+    assert [problem.excerpt for problem in problems] == ['""', ""]

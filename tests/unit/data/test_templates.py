@@ -223,6 +223,13 @@ def test_a_template_that_can_not_be_trained_with_is_refused(source: str, complai
         jinja(source).render_training(talk("Ask.", "Answer."))
 
 
+def test_jinjas_own_period_is_not_doubled() -> None:
+    for source in ("{% if %}", "{{ raise_exception('Alternate the roles.') }}"):
+        with pytest.raises(TemplateError) as caught:
+            jinja(source).render_training(talk("Ask.", "Answer."))
+        assert not caught.value.message.endswith("..")
+
+
 def test_transformers_generation_tag_is_understood() -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'assistant' %}A:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 pytest.importorskip("kubernetes")
 
+from kubernetes.aio.client import ApiClient
 from tests.conformance.launcher import described
 from tests.kubernetes_builders import job_options
 
@@ -180,6 +182,18 @@ def test_the_hash_is_of_everything_that_is_asked() -> None:
         hash_of(template={**TEMPLATE, "spec": {**TEMPLATE["spec"], "tolerations": []}}),
     ]
     assert len({hash_of(), *others}) == 6
+
+
+async def test_every_field_is_one_that_the_api_knows() -> None:
+    manifest = manifest_of(
+        options={"queue": "gpus", "deadline_seconds": 60, "gpus_per_process": 1},
+        processes=4,
+        nodes=2,
+    )
+    async with ApiClient() as client:
+        # Reading drops what the API's own models do not have.
+        read = client.deserialize(json.dumps(manifest), "V1Job", "application/json")
+        assert client.sanitize_for_serialization(read) == manifest
 
 
 @pytest.mark.parametrize("job", ["j" * 63, "a-very-long-id-" * 4 + "xyz", "job-"])
