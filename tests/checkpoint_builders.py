@@ -61,7 +61,7 @@ async def publish_job(
     """
     submission = Submission(id=job_id, spec=TrainingSpec(**spec), dataset_id=DATASET_ID)
     await store.submit(submission)
-    job = await store.claim("worker-1", lease_seconds=600)
+    job = await store.claim(f"worker-of-{job_id}", lease_seconds=600)
     assert job is not None
     assert job.id == job_id
     for step in steps:

@@ -15,7 +15,7 @@ import typer
 from corral.cli import output
 from corral.cli.flags import ServerFlag, connect, default_of
 from corral.errors import InvalidRequestError
-from corral.generation.sampling import SamplingOptions
+from corral.sampling import SamplingOptions
 
 if TYPE_CHECKING:
     from corral.cli.conversation import Chatter

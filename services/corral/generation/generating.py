@@ -16,8 +16,8 @@ from corral.errors import InvalidRequestError, PromptTooLongError
 from corral.generation.answers import Finish, FinishReason, Piece
 from corral.generation.loading import LoadedModel
 from corral.generation.sampler import Sampler
-from corral.generation.sampling import SamplingOptions
 from corral.generation.text import Detokenizer, StopMatcher
+from corral.sampling import SamplingOptions
 
 # A longer prompt is read in several steps, so that others' answers go on meanwhile.
 PREFILL_TOKENS = 512

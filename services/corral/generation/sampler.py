@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from corral.errors import ModelUnsupportedError
-from corral.generation.sampling import SamplingOptions
+from corral.sampling import SamplingOptions
 
 # Below it, dividing by the temperature overflows; the distribution is one token's anyway.
 GREEDY_BELOW = 1e-5

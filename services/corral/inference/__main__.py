@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from corral.entry import run_service
-from corral.generation.sampling import SamplingOptions
 from corral.inference.engine import Engine, Steps
 from corral.inference.loaded import ModelCache
 from corral.inference.metrics import inference_collector
@@ -24,6 +23,7 @@ from corral.inference.service import InferenceService, registration
 from corral.jobs.redis_store import RedisJobStore
 from corral.rpc.metrics import CallMetrics, metrics_endpoint
 from corral.rpc.serving import join_address, serve
+from corral.sampling import SamplingOptions
 from corral.settings import Settings
 from corral.volume import Volume
 

@@ -18,7 +18,7 @@ import structlog
 
 from corral.errors import BusyError, UnavailableError
 from corral.generation.answers import Finish, Piece
-from corral.generation.sampling import SamplingOptions
+from corral.sampling import SamplingOptions
 
 if TYPE_CHECKING:
     from corral.generation.loading import LoadedModel

@@ -19,11 +19,11 @@ from corral.data.conversation import Message
 from corral.errors import InvalidRequestError
 from corral.generation.answers import FinishReason
 from corral.generation.prompts import chat_prompt, check_messages, raw_prompt
-from corral.generation.sampling import parse_sampling
 from corral.inference.engine import Answered, Engine, Output
 from corral.inference.loaded import ModelCache
 from corral.inference.models import Catalog, ServableModel
 from corral.rpc.serving import Register
+from corral.sampling import parse_sampling
 from corral.v1 import inference_pb2 as pb
 from corral.v1 import inference_pb2_grpc
 

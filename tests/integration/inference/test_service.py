@@ -17,8 +17,8 @@ from corral.errors import (
     PromptTooLongError,
 )
 from corral.generation.answers import Finish, Piece
-from corral.generation.sampling import SamplingOptions
 from corral.rpc.channel import translated_errors
+from corral.sampling import SamplingOptions
 from corral.v1 import inference_pb2 as pb
 from corral.volume import Volume
 

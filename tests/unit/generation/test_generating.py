@@ -10,7 +10,7 @@ import pytest
 
 from corral.errors import InvalidRequestError, PromptTooLongError
 from corral.generation.answers import Finish, FinishReason, Piece
-from corral.generation.sampling import SamplingOptions
+from corral.sampling import SamplingOptions
 
 torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corral.errors import ModelUnsupportedError
-from corral.generation.sampling import SamplingOptions
+from corral.sampling import SamplingOptions
 
 torch = pytest.importorskip("torch")
 from corral.generation.sampler import Sampler, distribution, penalize

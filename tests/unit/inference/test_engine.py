@@ -15,8 +15,8 @@ import pytest
 from corral.errors import BusyError, InvalidRequestError, UnavailableError
 from corral.generation.answers import Finish, FinishReason, Piece
 from corral.generation.loading import LoadedModel
-from corral.generation.sampling import SamplingOptions
 from corral.inference.engine import Answered, Engine
+from corral.sampling import SamplingOptions
 
 NO_MODEL = cast(LoadedModel, None)
 SECONDS = 10

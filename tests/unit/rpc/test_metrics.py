@@ -26,13 +26,13 @@ from tests.rpc_builders import SERVICE, Answer, call, echo_service, running, uni
 from corral.errors import AlreadyRunningError, FencedError, JobNotFoundError, UnavailableError
 from corral.generation.answers import Finish as AnswerFinish
 from corral.generation.answers import FinishReason, Piece
-from corral.generation.sampling import SamplingOptions
 from corral.inference.engine import Engine
 from corral.inference.loaded import ModelCache
 from corral.inference.metrics import inference_collector
 from corral.jobs.records import JobState
 from corral.rpc.health import is_serving
 from corral.rpc.metrics import CallMetrics, metrics_endpoint
+from corral.sampling import SamplingOptions
 from corral.settings import Settings
 from corral.trainer.metrics import job_collector
 from corral.trainer.worker.metrics import WorkerMetrics

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from corral.errors import InvalidRequestError
-from corral.generation.sampling import MAX_STOPS, SamplingOptions, parse_sampling
+from corral.sampling import MAX_STOPS, SamplingOptions, parse_sampling
 
 
 def test_what_is_not_given_takes_the_defaults() -> None:
