@@ -16,7 +16,8 @@ from typing import BinaryIO
 from corral.data.conversation import Conversation
 from corral.data.encoding import EncodedRow, encode_rows
 from corral.data.problems import Problem
-from corral.data.reading import RawRow, read_rows
+from corral.data.raw_rows import RawRow
+from corral.data.reading import read_rows
 from corral.data.report import MAX_PROBLEMS, ExamplePiece, RenderedExample, Report, TokenStats
 from corral.data.rows import parse_row, row_format
 from corral.data.templates import PromptTemplate

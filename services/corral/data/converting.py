@@ -10,7 +10,8 @@ from typing import BinaryIO, TextIO
 
 from corral import formatting
 from corral.data.problems import Problem
-from corral.data.reading import RawRow, read_rows
+from corral.data.raw_rows import RawRow
+from corral.data.reading import read_rows
 from corral.data.rows import parse_row, row_format
 from corral.errors import DatasetError
 

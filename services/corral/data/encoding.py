@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from corral.data.conversation import Conversation
 from corral.data.problems import Problem
-from corral.data.reading import RawRow, read_rows
+from corral.data.raw_rows import RawRow
+from corral.data.reading import read_rows
 from corral.data.rows import parse_row
 from corral.data.segments import Segment
 from corral.data.templates import PromptTemplate

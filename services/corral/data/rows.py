@@ -15,7 +15,7 @@ from typing import Literal, cast, get_args
 
 from corral.data.conversation import Conversation, Message, Role
 from corral.data.problems import Problem, Severity, value_excerpt
-from corral.data.reading import RawRow
+from corral.data.raw_rows import RawRow
 
 RowFormat = Literal["alpaca", "prompt_completion", "messages"]
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.data_builders import stream
 
-from corral.data.reading import MAX_ROW_BYTES, RawRow, read_rows
+from corral.data.raw_rows import MAX_ROW_BYTES, RawRow
+from corral.data.reading import read_rows
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

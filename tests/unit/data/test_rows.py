@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corral.data.conversation import Message
-from corral.data.reading import RawRow
+from corral.data.raw_rows import RawRow
 from corral.data.rows import parse_row, row_format
 
 
