@@ -19,6 +19,7 @@ from corral.data.raw_rows import (
     bad_utf8,
     broken,
     checked_depth,
+    too_big,
     too_deep,
 )
 
