@@ -23,7 +23,7 @@ from corral.errors import (
     HubUnavailableError,
     UnavailableError,
 )
-from corral.rpc.channel import open_channel, read_apart, translated_errors
+from corral.rpc.channel import open_channel, translated_errors
 from corral.v1 import inference_pb2, inference_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
 CHUNK_BYTES = 1024 * 1024
@@ -248,7 +248,7 @@ class Client:
         with translated_errors(self.inference_address):
             call = self._inference.Chat(request)
             try:
-                yield from read_apart(call)
+                yield from call
             finally:
                 call.cancel()
 
@@ -272,7 +272,7 @@ class Client:
         with translated_errors(self.address):
             call = self._trainer.WatchTrainingJob(request)
             try:
-                for response in read_apart(call):
+                for response in call:
                     yield response.event
             finally:
                 call.cancel()

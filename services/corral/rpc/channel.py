@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
@@ -35,7 +33,6 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_http_proxy", 0),
 )
 
-Response = TypeVar("Response")
 Request = Any
 Requests = AsyncIterable[Any] | Iterable[Any]
 
@@ -62,36 +59,6 @@ def translated_errors(address: str = "") -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise from_rpc_error(error, address) from None
-
-
-def read_apart(call: Iterable[Response]) -> Iterator[Response]:
-    """The responses of a stream, read in a thread of their own.
-
-    For whoever may be interrupted by Ctrl-C: a KeyboardInterrupt that is raised inside grpc's own
-    waiting can leave the call's lock taken, and cancelling the call then waits for ever. Raises what
-    reading raises. The thread ends with the call: cancel it when done.
-    """
-    read: SimpleQueue[Response | _End] = SimpleQueue()
-
-    def read_all() -> None:
-        try:
-            for response in call:
-                read.put(response)
-        except grpc.RpcError as error:
-            read.put(_End(error))
-        else:
-            read.put(_End(None))
-
-    Thread(target=read_all, name="corral-read", daemon=True).start()
-    while not isinstance(item := read.get(), _End):
-        yield item
-    if item.error is not None:
-        raise item.error
-
-
-@dataclass(frozen=True)
-class _End:
-    error: grpc.RpcError | None
 
 
 # ---------------------------------------------------------------- default deadlines

@@ -10,11 +10,13 @@ import sys
 import time
 
 SECONDS = 60
-# A session's first process has to claim its terminal for Ctrl-C to reach it.
+# A session's first process has to claim its terminal for Ctrl-C to reach it; and a test run that a
+# script started in the background hands down an ignored SIGINT, which no terminal would.
 ON_ITS_TERMINAL = (
     sys.executable,
     "-c",
-    "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from corral.cli.main import main; main()",
 )
 
