@@ -7,15 +7,39 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from tests.tiny_models import tiny_gpt2, tiny_llama
-from transformers import AutoModelForCausalLM
+from tests.tiny_models import tiny_gpt2
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from corral.data.examples import TokenizedExample
 from corral.training.batches import label_count, make_batch
 from corral.training.model import LabelLoss, grow_vocabulary, load_trainable
 
 CPU = torch.device("cpu")
-BUILDERS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+# Windows narrower than the longest example, so that what slides is exercised too.
+FAMILIES = {
+    "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}),
+    "llama": (LlamaConfig, SHAPE),
+    "mistral": (MistralConfig, SHAPE | {"sliding_window": 8}),
+    "qwen2": (Qwen2Config, SHAPE),
+    "qwen3": (Qwen3Config, SHAPE),
+    "gemma3": (Gemma3TextConfig, SHAPE | {"sliding_window": 8}),
+}
 
 
 def example(length: int, prompt: int, seed: int) -> TokenizedExample:
@@ -26,11 +50,14 @@ def example(length: int, prompt: int, seed: int) -> TokenizedExample:
 EXAMPLES = [example(12, 4, 1), example(5, 1, 2), example(30, 25, 3)]
 
 
-@pytest.fixture(params=BUILDERS)
-def model(request: pytest.FixtureRequest, tmp_path: Path):
-    folder = BUILDERS[request.param](tmp_path / "model")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.eval()
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest):
+    config_class, fields = FAMILIES[request.param]
+    config = config_class(vocab_size=384, **fields)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    return model.float().eval()
 
 
 def reference_loss(model, chosen: TokenizedExample):
