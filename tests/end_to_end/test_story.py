@@ -39,7 +39,7 @@ from corral.run import Started
 from corral.volume import Volume
 
 # Enough steps that there is time to kill something after the first checkpoints.
-STEPS = 60
+STEPS = 100
 FLAGS = {
     "epochs": STEPS,
     "max_steps": STEPS,
@@ -141,9 +141,12 @@ def test_a_job_ends_with_the_same_weights_whatever_is_killed_in_the_middle(
     assert all(torch.equal(weights[name], uninterrupted[name]) for name in uninterrupted)
     if victim in ("rank", "torchrun", "supervisor", "worker"):
         events = read_events(volume.run(job, int(str(ended["attempt"]))).run_file)
-        (started,) = [event for event in events if isinstance(event, Started)]
-        assert started.resumed_step >= 10
-        assert len(losses(events)) == STEPS - started.resumed_step
+        started = [event for event in events if isinstance(event, Started)]
+        # The run of a killed worker may have come to its end before the worker was back.
+        assert started or victim == "worker"
+        for one in started:
+            assert one.resumed_step >= 10
+            assert len(losses(events)) == STEPS - one.resumed_step
 
 
 def test_a_killed_worker_goes_on_with_its_job_before_it_takes_another(
