@@ -39,7 +39,7 @@ from corral.run import Started
 from corral.volume import Volume
 
 # Enough steps that there is time to kill something after the first checkpoints.
-STEPS = 150
+STEPS = 100
 FLAGS = {
     "epochs": STEPS,
     "max_steps": STEPS,
