@@ -213,6 +213,13 @@ class TestLocalLauncher(conformance.LauncherConformance):
         with pytest.raises(LaunchError, match=r"log\.txt"):
             await new_local_launcher(python="false").start(run_file, described(run_file))
 
+    async def test_more_processes_than_the_machine_takes_are_refused(
+        self, launcher: Launcher, runs: Runs
+    ) -> None:
+        run_file = runs.file(do="work")
+        with pytest.raises(SpecError, match="processes: 1000 is more"):
+            await launcher.start(run_file, described(run_file, processes=1000))
+
     async def test_a_run_on_several_nodes_is_refused(self, launcher: Launcher, runs: Runs) -> None:
         run_file = runs.file(do="work")
         with pytest.raises(SpecError, match=r"not 2\..* CORRAL_LAUNCHER=kubernetes"):

@@ -13,6 +13,7 @@ import grpc
 from corral.errors import (
     ConflictError,
     DatasetNotFoundError,
+    HubUnavailableError,
     JobNotFoundError,
     ModelNotFoundError,
     UnavailableError,
@@ -45,6 +46,8 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         self.losses: list[tuple[int, str]] = []
         self.watches: list[int] = []
         self.lost_creations = 0
+        # Whether base models can be found.
+        self.has_hub = True
         self.page_sizes: list[int] = []
         self.is_gone = False
 
@@ -103,6 +106,8 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         job_id = f"job-{request.idempotency_key[:8]}"
         job = self.jobs.get(job_id) or self.add_job(job_id, effective_batch_size=32)
         job.spec.batch_size, job.spec.gradient_accumulation_steps, job.spec.processes = 4, 8, 1
+        if not self.has_hub:
+            raise HubUnavailableError("The model hub can't be reached.")
         if self.lost_creations:
             self.lost_creations -= 1
             raise UnavailableError("The connection was lost.")

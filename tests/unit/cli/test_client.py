@@ -8,7 +8,13 @@ from tests.unit.cli.builders import state, step
 from tests.unit.cli.fake_server import FakeInference, FakeTrainer, serving
 
 from corral.cli.client import CHUNK_BYTES, Client, reachable_from
-from corral.errors import CorralError, DatasetError, JobNotFoundError, UnavailableError
+from corral.errors import (
+    CorralError,
+    DatasetError,
+    HubUnavailableError,
+    JobNotFoundError,
+    UnavailableError,
+)
 from corral.v1 import inference_pb2
 
 
@@ -68,6 +74,17 @@ def test_a_creation_whose_answer_was_lost_makes_one_job(
     assert len(trainer.creations) == 3
     assert {request.spec.epochs for request in trainer.creations} == {2}
     assert list(trainer.jobs) == [job.id]
+
+
+def test_a_model_hub_that_is_away_is_told_at_once_and_not_asked_again(
+    client: Client, trainer: FakeTrainer
+) -> None:
+    trainer.has_hub = False
+
+    with pytest.raises(HubUnavailableError):
+        client.create_job("d" * 64, {}, "a-key-of-this-invocation")
+
+    assert len(trainer.creations) == 1
 
 
 def test_a_lost_watch_goes_on_behind_its_last_event(client: Client, trainer: FakeTrainer) -> None:
