@@ -19,7 +19,7 @@ from corral.launchers.base import RunStatus
 from corral.launchers.local_run import LocalRun
 from corral.launchers.processes import MARK_VARIABLE
 from corral.launchers.supervise import LOG_NAME
-from corral.launchers.torchrun import torchrun_command
+from corral.launchers.torchrun import ENVIRONMENT, torchrun_command
 from corral.run import TrainingRun
 from corral.spec import TrainingSpec
 
@@ -115,11 +115,7 @@ class LocalLauncher:
     def _environment(self, mark: str, processes: int) -> dict[str, str]:
         defaults = {
             "OMP_NUM_THREADS": str(max(1, _cores() // processes)),
-            # Idle OpenMP threads sleep instead of spinning. Beside one busy process on two cores, a
-            # training step took 9 s like this and 16 s without; alone it costs nothing.
-            "OMP_WAIT_POLICY": "PASSIVE",
-            # Lines reach the log as they are printed.
-            "PYTHONUNBUFFERED": "1",
+            **ENVIRONMENT,
         }
         given = os.environ if self._env is None else self._env
         return {**defaults, **given, MARK_VARIABLE: mark}

@@ -38,7 +38,7 @@ TEMPLATE: dict[str, Any] = {
             {
                 "name": "training",
                 "image": "corral-train:1",
-                "env": [{"name": "OMP_WAIT_POLICY", "value": "ACTIVE"}],
+                "env": [{"name": "GOMP_SPINCOUNT", "value": "7"}],
                 "resources": {"limits": {"memory": "8Gi"}, "requests": {"cpu": "2"}},
             },
         ],
@@ -138,7 +138,7 @@ def test_training_on_cpus_leaves_the_resources_alone() -> None:
 
 def test_the_templates_own_environment_wins() -> None:
     env = {one["name"]: one["value"] for one in training(manifest_of())["env"]}
-    assert env == {"OMP_WAIT_POLICY": "ACTIVE", "PYTHONUNBUFFERED": "1"}
+    assert env == {"GOMP_SPINCOUNT": "7", "PYTHONUNBUFFERED": "1"}
 
 
 def test_one_node_needs_no_other() -> None:

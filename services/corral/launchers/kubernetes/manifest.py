@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.launchers.kubernetes.template import CONTAINER
-from corral.launchers.torchrun import ALONE, torchrun_command
+from corral.launchers.torchrun import ALONE, ENVIRONMENT, torchrun_command
 from corral.run import EXIT_REFUSED, EXIT_STOPPED, TrainingRun
 
 JOB_LABEL = "corral.dev/job"
@@ -202,9 +202,8 @@ def _arguments(
 def _environment(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the local launcher sets, too; the template's own values win."""
     names = {variable.get("name") for variable in given}
-    defaults = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     added = [
-        {"name": name, "value": value} for name, value in defaults.items() if name not in names
+        {"name": name, "value": value} for name, value in ENVIRONMENT.items() if name not in names
     ]
     return [*given, *added]
 
