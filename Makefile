@@ -32,7 +32,7 @@ lock: ## Resolve the newest versions that pyproject.toml allows into requirement
 	@scratch=$$(mktemp) && trap 'rm -f "$$scratch"' EXIT && echo '$(TORCH)' >"$$scratch" && \
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --constraint "$$scratch" \
 		--quiet --strip-extras --upgrade --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --allow-unsafe --extra services --extra tensors --extra local \
+		--no-emit-trusted-host --allow-unsafe --extra services --extra tensors --extra modal --extra local \
 		--extra dev --output-file requirements.lock pyproject.toml
 	@./deploy/finish-lock.sh requirements.lock
 
