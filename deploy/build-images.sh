@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the three images, corral-<target>:$CORRAL_TAG. Where BuildKit is there, what pip downloads is
+# Builds the four images, corral-<target>:$CORRAL_TAG. Where BuildKit is there, what pip downloads is
 # kept between builds: the cache mounts are added here, since the classic builder refuses a Dockerfile
 # with one in it. TORCH, TORCH_INDEX, WITH_SMOLLM2 and PYTHON_IMAGE are passed on where they are set.
 set -euo pipefail
@@ -23,6 +23,6 @@ dockerfile() {
     fi
 }
 
-for target in trainer inference train; do
+for target in trainer gateway inference train; do
     dockerfile | docker build --target "$target" --tag "corral-$target:$tag" "${options[@]}" --file - .
 done

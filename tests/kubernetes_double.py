@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import uuid
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,6 +68,8 @@ class KubernetesDouble:
     url: str = ""
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     open_watches: Counter[str] = field(default_factory=Counter)
+    # What pods printed, by name.
+    printed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._version = 100
@@ -103,6 +106,8 @@ class KubernetesDouble:
             app.router.add_post(path, self._handler(kind, self._create))
             app.router.add_get(f"{path}/{{name}}", self._handler(kind, self._get))
             app.router.add_delete(f"{path}/{{name}}", self._handler(kind, self._delete))
+        logs = f"{_PATHS[PODS]}/namespaces/{{namespace}}/{PODS}/{{name}}/log"
+        app.router.add_get(logs, self._handler(PODS, self._log))
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
@@ -249,7 +254,7 @@ class KubernetesDouble:
                     gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "old"}
                     await _send(response, "ERROR", gone)
                     return response
-                for event in [one for one in self._history if one.version > version]:
+                for event in self._since(version):
                     version = event.version
                     if event.kind == kind and _matches(event.object, wanted):
                         await _send(response, event.type, event.object)
@@ -263,6 +268,13 @@ class KubernetesDouble:
     async def _get(self, request: web.Request, kind: str) -> web.StreamResponse:
         found = self._objects[kind].get(request.match_info["name"])
         return _status(404, "NotFound", "not found") if found is None else web.json_response(found)
+
+    async def _log(self, request: web.Request, kind: str) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if name not in self._objects[kind]:
+            return _status(404, "NotFound", "not found")
+        lines = self.printed.get(name, "").splitlines(keepends=True)
+        return web.Response(text="".join(lines[-int(request.query["tailLines"]) :]))
 
     async def _create(self, request: web.Request, kind: str) -> web.StreamResponse:
         manifest = await request.json()
@@ -309,6 +321,9 @@ class KubernetesDouble:
         found["metadata"]["resourceVersion"] = str(self._version)
         self._history.append(_Event(self._version, kind, "DELETED", found))
         self._ring()
+
+    def _since(self, version: int) -> list[_Event]:
+        return self._history[bisect_right(self._history, version, key=lambda one: one.version) :]
 
     def _ring(self) -> None:
         self._changed.set()

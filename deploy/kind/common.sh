@@ -5,7 +5,7 @@ CLUSTER=${CORRAL_KIND_CLUSTER:-corral}
 TAG=${CORRAL_TAG:-latest}
 NAMESPACE=corral
 RELEASE=corral
-IMAGES=("corral-trainer:$TAG" "corral-inference:$TAG" "corral-train:$TAG")
+IMAGES=("corral-trainer:$TAG" "corral-gateway:$TAG" "corral-inference:$TAG" "corral-train:$TAG")
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

@@ -100,6 +100,12 @@ def test_the_trainers_image_is_small_and_has_no_torch(deployment: Deployment) ->
     assert deployment.python("trainer", find).strip() == "None"
 
 
+def test_the_trainers_image_can_launch_runs_in_a_cluster_and_on_modal(
+    deployment: Deployment,
+) -> None:
+    deployment.python("trainer", "import corral.launchers.kubernetes.setup, modal")
+
+
 def test_the_base_model_of_the_image_answers(deployment: Deployment) -> None:
     assert deployment.corral("chat", "smollm2-135m", *GREEDY, question=QUESTION).strip()
 

@@ -11,12 +11,15 @@
 {{- if and (eq $v.worker.mode "local") $v.training.queue -}}
 {{- fail "training.queue: Kueue queues the Jobs of worker.mode=kubernetes; with worker.mode=local there are none." -}}
 {{- end -}}
-{{- if $v.inference.autoscaling.enabled -}}
-{{- if gt (int $v.inference.autoscaling.minReplicas) (int $v.inference.autoscaling.maxReplicas) -}}
-{{- fail "inference.autoscaling: minReplicas is above maxReplicas." -}}
+{{- range $name := list "inference" "web" -}}
+{{- $own := get $v $name -}}
+{{- if $own.autoscaling.enabled -}}
+{{- if gt (int $own.autoscaling.minReplicas) (int $own.autoscaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling: minReplicas is above maxReplicas." $name) -}}
 {{- end -}}
-{{- if not (dig "requests" "cpu" "" $v.inference.resources) -}}
-{{- fail "inference.autoscaling: the target is a share of inference.resources.requests.cpu, which is not set." -}}
+{{- if not (dig "requests" "cpu" "" $own.resources) -}}
+{{- fail (printf "%s.autoscaling: the target is a share of %s.resources.requests.cpu, which is not set." $name $name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.enabled) -}}

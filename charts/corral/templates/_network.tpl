@@ -22,6 +22,16 @@ spec:
       {{- include "corral.selector" . | nindent 6 }}
 {{- end }}
 
+{{/* (dict "root" $ "ports" DICT OF COMPONENTS) */}}
+{{- define "corral.toServices" -}}
+{{- range $name, $port := .ports -}}
+- to:
+    {{- include "corral.peers" (dict "root" $.root "names" (list $name)) | nindent 4 }}
+  ports:
+    - port: {{ $port }}
+{{ end }}
+{{- end }}
+
 {{- define "corral.toDNS" -}}
 # Names of services and pods.
 - to:

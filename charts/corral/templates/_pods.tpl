@@ -78,6 +78,13 @@ capabilities:
 {{- toJson $env -}}
 {{- end }}
 
+{{/* Of a service that has no part in Redis or the volume, as JSON. */}}
+{{- define "corral.statelessEnv" -}}
+{{- $env := dict "HOME" "/tmp" "CORRAL_LOG_LEVEL" .Values.logLevel "CORRAL_HOST" "0.0.0.0" -}}
+{{- $_ := set $env "CORRAL_METRICS_PORT" (ternary "9464" "0" .Values.metrics.enabled) -}}
+{{- toJson $env -}}
+{{- end }}
+
 {{- define "corral.volumes" -}}
 - name: data
   persistentVolumeClaim:
@@ -107,19 +114,22 @@ capabilities:
 {{- end }}
 
 {{/* Health as the server tells it itself: it does not ask Redis, or an outage there would restart
-     every pod here. (dict "port" NUMBER "service" GRPC SERVICE) */}}
+     every pod here. One without a gRPC service is asked over HTTP.
+     (dict "port" NUMBER "service" GRPC SERVICE) */}}
 {{- define "corral.probes" -}}
+{{- $ask := printf "httpGet: {port: %v, path: /healthz}" .port -}}
+{{- with .service }}{{ $ask = printf "grpc: {port: %v, service: %s}" $.port . }}{{ end -}}
 startupProbe:
-  grpc: {port: {{ .port }}, service: {{ .service }}}
+  {{ $ask }}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 60
 readinessProbe:
-  grpc: {port: {{ .port }}, service: {{ .service }}}
+  {{ $ask }}
   periodSeconds: 5
   timeoutSeconds: 2
 livenessProbe:
-  grpc: {port: {{ .port }}, service: {{ .service }}}
+  {{ $ask }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
@@ -129,8 +139,9 @@ livenessProbe:
      (dict "root" $ "name" COMPONENT "values" ITS VALUES "image" VALUES.image "command" LIST
            "env" DICT "port" NUMBER "service" GRPC SERVICE "labels" DICT "account" SERVICE ACCOUNT
            "automount" BOOL "volumes" YAML "mounts" YAML "grace" SECONDS "runtimeClassName" NAME
-           "trainsInside" BOOL "prepare" COMMAND TO RUN BEFORE)
-     All may be absent from "env" on; a worker has no port. */}}
+           "trainsInside" BOOL "prepare" COMMAND TO RUN BEFORE "stateless" BOOL)
+     All may be absent from "env" on; a worker has no port, what is stateless neither Redis nor the
+     volume. */}}
 {{- define "corral.podTemplate" -}}
 {{- $root := .root -}}
 metadata:
@@ -169,7 +180,8 @@ spec:
   securityContext:
     {{- include "corral.podSecurity" 10001 | nindent 4 }}
   {{- $image := include "corral.image" (dict "root" $root "image" .image) }}
-  {{- $env := include "corral.env" (list (include "corral.serviceEnv" $root | fromJson) (.env | default dict) .values.env) | trim }}
+  {{- $shared := include (ternary "corral.statelessEnv" "corral.serviceEnv" (.stateless | default false)) $root | fromJson }}
+  {{- $env := include "corral.env" (list $shared (.env | default dict) .values.env) | trim }}
   {{- with .prepare }}
   initContainers:
     - name: prepare
@@ -216,12 +228,22 @@ spec:
       securityContext:
         {{- include "corral.containerSecurity" . | nindent 8 }}
       volumeMounts:
+        {{- if .stateless }}
+        - name: tmp
+          mountPath: /tmp
+        {{- else }}
         {{- include "corral.volumeMounts" . | nindent 8 }}
+        {{- end }}
         {{- with .mounts }}
         {{- . | nindent 8 }}
         {{- end }}
   volumes:
+    {{- if .stateless }}
+    - name: tmp
+      emptyDir: {}
+    {{- else }}
     {{- include "corral.volumes" $root | nindent 4 }}
+    {{- end }}
     {{- with .volumes }}
     {{- . | nindent 4 }}
     {{- end }}

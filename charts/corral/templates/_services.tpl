@@ -14,6 +14,28 @@ spec:
       appProtocol: kubernetes.io/h2c
 {{- end }}
 
+{{/* A component's number of pods by load. (dict "root" $ "name" COMPONENT "autoscaling" VALUES) */}}
+{{- define "corral.autoscaler" -}}
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  {{- include "corral.metadata" . | nindent 2 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: {{ include "corral.name" . }}
+  minReplicas: {{ .autoscaling.minReplicas }}
+  maxReplicas: {{ .autoscaling.maxReplicas }}
+  metrics:
+    - type: Resource
+      resource:
+        name: cpu
+        target:
+          type: Utilization
+          averageUtilization: {{ .autoscaling.targetCPUUtilizationPercentage }}
+{{- end }}
+
 {{/* The file that the launcher makes its pods from. Mounted as a folder: a changed template arrives
      in a running worker, and counts from the next run on. */}}
 {{- define "corral.podTemplateVolume" -}}

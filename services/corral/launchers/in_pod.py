@@ -3,9 +3,10 @@
     python -m corral.launchers.in_pod RUN_FOLDER --rank R --processes P --grace S -- COMMAND…
 
 The command's output goes to the pod's own and to the run's log (log.txt for the first node,
-log-<rank>.txt for the others). SIGTERM is passed on; SIGKILL follows after the grace period, or the
-shorter one that whoever stops the run has written into stop.json: a pod's own grace period can't be
-changed by those who may only delete its Job. The first node writes exit.json, which outlives the pod.
+log-<rank>.txt for the others). SIGTERM is passed on; SIGKILL follows after the grace period. A pod's
+own can't be changed by those who may only delete its Job: whoever stops the run writes another into
+stop.json, which also asks the run to end, so that a longer one can pass before the Job is deleted.
+The first node writes exit.json, which outlives the pod.
 
 A pod that finds that its place in the attempt was taken before ends at once: Kubernetes promises at
 least one pod, not at most one. The exit code is the one that the run's last event stands for, since
@@ -17,9 +18,9 @@ Knows nothing of the cluster.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -27,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from corral.launchers.processes import MARK_VARIABLE
+from corral.launchers.stop_file import grace_of, is_asked_to_stop
 from corral.launchers.supervise import (
     LOG_NAME,
     Stop,
@@ -39,11 +41,11 @@ from corral.launchers.supervise import (
 )
 
 POD_NAME = "pod.json"
-STOP_NAME = "stop.json"
 
 _RAN_BEFORE = 1
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PUMP_BYTES = 64 * 1024
+_LOOK_FOR_STOP_SECONDS = 1.0
 # Everything that could write has been killed by then; a pipe that is still open is not waited for.
 _LAST_OUTPUT_SECONDS = 5.0
 
@@ -52,17 +54,17 @@ def main() -> int:
     """Returns the pod's exit code."""
     arguments = _arguments()
     run: Path = arguments.run
-    stop = Stop(lambda: min(arguments.grace, _grace_asked(run)))
+    stop = Stop(lambda: grace_of(run, arguments.grace))
     adopt_orphans()
     if not create(run / _named(POD_NAME, arguments.rank), {"pod": socket.gethostname()}):
         sys.stderr.write("This node of this attempt has run before; it does not run again.\n")
         return _RAN_BEFORE
-    if (run / STOP_NAME).exists():
+    if is_asked_to_stop(run):
         stop.ask()
     mark = f"{run.parent.name}-{run.name}-{secrets.token_hex(8)}"
     os.environ[MARK_VARIABLE] = mark
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // arguments.processes)))
-    with _Log(run / _named(LOG_NAME, arguments.rank)) as log:
+    with _StopWatch(run), _Log(run / _named(LOG_NAME, arguments.rank)) as log:
         status = run_command(arguments.command, stop, log.descriptor)
         end_the_rest(mark)
     if arguments.rank == 0:
@@ -78,6 +80,30 @@ def cores(cpu_quota: Path = _CPU_QUOTA) -> int:
         quota, period = cpu_quota.read_text().split()
         available = min(available, max(1, int(quota) // int(period)))
     return available
+
+
+class _StopWatch:
+    """Looks for stop.json while the command runs, and then does what SIGTERM does."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        # Before the interpreter gives up its handlers: the signal would end this process then.
+        self._is_over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._is_over.wait(_LOOK_FOR_STOP_SECONDS):
+            if is_asked_to_stop(self._run):
+                # To the main thread, which waits for the command: only there handlers run.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                return
 
 
 class _Log:
@@ -119,14 +145,6 @@ def _named(name: str, rank: int) -> str:
     """`log.txt` for the first node, `log-1.txt` for the second."""
     path = Path(name)
     return name if rank == 0 else f"{path.stem}-{rank}{path.suffix}"
-
-
-def _grace_asked(run: Path) -> float:
-    """Seconds that whoever stops the run gives it; endless where nobody has said."""
-    try:
-        return float(json.loads((run / STOP_NAME).read_bytes())["grace_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return float("inf")
 
 
 def _exit_code(status: int, run: Path) -> int:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from corral.errors import LaunchError, SpecError
-from corral.launchers.base import RunStatus
+from corral.launchers.base import JobIsOver, RunStatus
 from corral.launchers.local_run import LocalRun
 from corral.launchers.processes import MARK_VARIABLE
+from corral.launchers.stop_file import ask_to_stop
 from corral.launchers.supervise import LOG_NAME
 from corral.launchers.torchrun import ENVIRONMENT, torchrun_command
 from corral.run import TrainingRun
@@ -52,12 +53,13 @@ class LocalLauncher:
         command_builder: CommandBuilder | None = None,
     ) -> None:
         """`env` is the run's whole environment, by default this process' own when it starts;
-        `stop_seconds` is how long a run may take to end after SIGTERM, whoever sent it.
+        `stop_seconds` is how long a run may take to end after SIGTERM, whoever sent it, unless the
+        run says so itself.
         """
         self._python = python
         self._env = env
         self._stop_seconds = stop_seconds
-        self._command_builder = command_builder or torchrun(python, stop_seconds)
+        self._command_builder = command_builder or torchrun(python)
 
     async def start(self, run_file: Path, run: TrainingRun) -> str:
         _check_size(run.spec)
@@ -66,7 +68,7 @@ class LocalLauncher:
         for left in LocalRun.of_earlier_attempts(run_file.parent):
             if left.ended() is None:
                 await _settle(left, RunStatus(is_running=False, signal="SIGKILL", detail=_OUTDATED))
-        return await asyncio.to_thread(self._start, run_file, run.spec.processes)
+        return await asyncio.to_thread(self._start, run_file, run)
 
     async def poll(self, handle: str) -> RunStatus:
         run = LocalRun.parse(handle)
@@ -77,23 +79,33 @@ class LocalLauncher:
     async def stop(self, handle: str, grace_seconds: float) -> None:
         run = LocalRun.parse(handle)
         if grace_seconds > 0:
+            await asyncio.to_thread(ask_to_stop, run.folder, grace_seconds)
             run.ask_to_stop()
             await _holds_within(lambda: not run.is_running(), grace_seconds)
         if run.is_running() or run.ended() is None:
             await _settle(run, RunStatus(is_running=False, signal="SIGKILL"))
 
+    def can_take_over(self, handle: str) -> bool:
+        """A run is ended with its worker: it has this machine to itself."""
+        return False
+
+    async def reap(self, is_over: JobIsOver) -> None:
+        """Nothing is kept of a run that has ended."""
+
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _start(self, run_file: Path, processes: int) -> str:
-        run_file = run_file.absolute()
-        run = run_file.parent
-        mark = f"{_run_name(run)}-{secrets.token_hex(8)}"
+    def _start(self, run_file: Path, run: TrainingRun) -> str:
+        run_file, processes = run_file.absolute(), run.spec.processes
+        folder = run_file.parent
+        mark = f"{_run_name(folder)}-{secrets.token_hex(8)}"
+        command = self._command_builder(run_file, processes)
+        grace = self._stop_seconds if run.stop_seconds is None else run.stop_seconds
         try:
-            with (run / LOG_NAME).open("ab") as log:
+            with (folder / LOG_NAME).open("ab") as log:
                 # Returns when the supervisor has detached itself and said its handle.
                 found = subprocess.run(
-                    self._supervised(mark, run, self._command_builder(run_file, processes)),
+                    self._supervised(mark, folder, grace, command),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -102,15 +114,17 @@ class LocalLauncher:
                     check=False,
                 )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise LaunchError(f"The run in {run} could not be started: {error}.") from error
+            raise LaunchError(f"The run in {folder} could not be started: {error}.") from error
         handle = found.stdout.decode().strip()
         if not handle:
-            raise LaunchError(f"The run in {run} could not be started.", f"See {run / LOG_NAME}.")
+            raise LaunchError(
+                f"The run in {folder} could not be started.", f"See {folder / LOG_NAME}."
+            )
         return handle
 
-    def _supervised(self, mark: str, run: Path, command: list[str]) -> list[str]:
-        supervisor = [self._python, "-m", "corral.launchers.supervise", str(run)]
-        return [*supervisor, "--mark", mark, "--grace", str(self._stop_seconds), "--", *command]
+    def _supervised(self, mark: str, folder: Path, grace: float, command: list[str]) -> list[str]:
+        supervisor = [self._python, "-m", "corral.launchers.supervise", str(folder)]
+        return [*supervisor, "--mark", mark, "--grace", str(grace), "--", *command]
 
     def _environment(self, mark: str, processes: int) -> dict[str, str]:
         defaults = {
@@ -121,7 +135,7 @@ class LocalLauncher:
         return {**defaults, **given, MARK_VARIABLE: mark}
 
 
-def torchrun(python: str, stop_seconds: float) -> CommandBuilder:
+def torchrun(python: str) -> CommandBuilder:
     """The builder of the real command: torchrun on this machine alone."""
 
     def command(run_file: Path, processes: int) -> list[str]:
@@ -130,7 +144,6 @@ def torchrun(python: str, stop_seconds: float) -> CommandBuilder:
             name=_run_name(run_file.parent),
             nodes=1,
             processes_per_node=processes,
-            stop_seconds=stop_seconds,
             python=python,
         )
 

@@ -4,7 +4,7 @@
 
 It detaches itself, writes handle.json (a second one for the same folder finds it there, and ends),
 prints the handle, and runs the command with its output going to log.txt. SIGTERM is passed on to
-the command, SIGKILL follows after the grace period. When the command has ended, every process that
+the command, SIGKILL follows after the grace period, or the one that stop.json names. When the command has ended, every process that
 it left is killed, and then exit.json says how it ended: with an exit.json, nothing is left.
 
 Standard library only, so that it starts at once. Knows nothing of training or of jobs.
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.launchers import processes
+from corral.launchers.stop_file import grace_of
 
 HANDLE_NAME = "handle.json"
 EXIT_NAME = "exit.json"
@@ -45,7 +46,7 @@ def main() -> None:
         os._exit(0)
     os.setsid()
     # From before the handle is known: a stop may come as soon as it is.
-    stop = Stop(lambda: arguments.grace)
+    stop = Stop(lambda: grace_of(arguments.run, arguments.grace))
     adopt_orphans()
     is_ours = _take(arguments.run, arguments.mark)
     _say((arguments.run / HANDLE_NAME).read_text())

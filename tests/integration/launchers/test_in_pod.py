@@ -149,6 +149,15 @@ def test_a_stop_that_came_before_the_pod_began_is_heeded(folder: Path) -> None:
     assert exit_of(folder) == {"exit_code": None, "signal": "SIGKILL"}
 
 
+def test_a_run_is_asked_to_stop_through_the_volume(folder: Path) -> None:
+    process = start(folder, *stand_in(folder, do="work"))
+    wait_for(lambda: pids(folder / "run.json"))
+    (folder / "stop.json").write_text('{"grace_seconds": 20}')
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert (folder / "stopped").exists()
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"grace_seconds": "soon"}'])
 def test_a_damaged_wish_to_stop_leaves_the_grace_period_as_it_is(
     folder: Path, content: str

@@ -108,6 +108,21 @@ class TestKubernetesLauncher(conformance.LauncherConformance):
         assert living(run_file) == []
         assert (await launcher.poll(handle)).signal == "SIGKILL"
 
+    async def test_who_stops_a_run_may_give_it_longer_than_was_said_at_its_start(
+        self, cluster: KubernetesDouble, new_launcher: NewLauncher, runs: Runs
+    ) -> None:
+        launcher = new_launcher(stop_seconds=0)
+        run_file = runs.file(do="save")
+        handle = await launcher.start(run_file, described(run_file))
+        await until(lambda: pids(run_file))
+        stopping = asyncio.create_task(launcher.stop(handle, conformance.PATIENCE))
+        await until((run_file.parent / "stopped").exists)
+        assert cluster.calls[("delete", JOBS)] == 0
+        (run_file.parent / "saved").touch()
+        await stopping
+        assert (await launcher.poll(handle)).exit_code == 75
+        assert (cluster.names(JOBS), cluster.names(PODS)) == ([], [])
+
     async def test_a_job_that_leaves_its_queue_again_has_ended(
         self, cluster: KubernetesDouble, new_launcher: NewLauncher, runs: Runs
     ) -> None:

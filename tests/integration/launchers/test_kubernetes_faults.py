@@ -77,7 +77,7 @@ async def poll_until(jobs: Jobs, handle: str, expected: RunStatus) -> None:
 # ---------------------------------------------------------------- one watch for all
 
 
-@pytest.mark.parametrize("count", [10, 300])
+@pytest.mark.parametrize("count", [10, 1000])
 async def test_any_number_of_runs_costs_one_list_and_one_watch(
     cluster: KubernetesDouble, jobs: Jobs, count: int
 ) -> None:
@@ -87,8 +87,10 @@ async def test_any_number_of_runs_costs_one_list_and_one_watch(
     for _ in range(5):
         assert await asyncio.gather(*map(jobs.launcher.poll, handles)) == [RUNNING] * count
     await until(lambda: cluster.open_watches == {JOBS: 1, PODS: 1})
-    cluster.end_job("corral-job-7-a1")
-    await poll_until(jobs, handles[7], RunStatus(False, exit_code=0))
+    for n in range(count):
+        cluster.end_job(f"corral-job-{n}-a1")
+    for handle in handles:
+        await poll_until(jobs, handle, RunStatus(False, exit_code=0))
     reads = {call: n for call, n in cluster.calls.items() if call[0] != "create"}
     assert reads == {
         ("list", JOBS): 1,
@@ -469,6 +471,48 @@ async def test_an_eviction_is_known_though_the_jobs_end_is_seen_first(
     assert status.detail == "The cluster took its place away: low on disk"
 
 
+async def test_what_a_pod_printed_that_never_began_is_kept_as_the_runs_log(
+    cluster: KubernetesDouble, jobs: Jobs
+) -> None:
+    handle = await running(cluster, jobs)
+    cluster.printed[f"{NAME}-0"] = "python: No module named corral\n"
+    cluster.change(PODS, f"{NAME}-0", phase="Failed")
+    cluster.end_job(NAME, "Failed", reason="BackoffLimitExceeded", message="limit")
+    await ended(jobs.launcher, handle)
+    log = jobs.file().parent / "log.txt"
+    assert log.read_text() == "python: No module named corral\n"
+
+
+async def test_the_log_that_a_run_wrote_itself_is_left_alone(
+    cluster: KubernetesDouble, jobs: Jobs
+) -> None:
+    handle = await running(cluster, jobs)
+    log = jobs.file().parent / "log.txt"
+    log.write_text("all of it\n")
+    cluster.printed[f"{NAME}-0"] = "the end of it\n"
+    cluster.change(PODS, f"{NAME}-0", phase="Failed")
+    cluster.end_job(NAME, "Failed", reason="BackoffLimitExceeded", message="limit")
+    await ended(jobs.launcher, handle)
+    assert log.read_text() == "all of it\n"
+
+
+async def test_a_container_that_can_not_be_started_says_why(
+    cluster: KubernetesDouble, jobs: Jobs
+) -> None:
+    handle = await running(cluster, jobs)
+    message = 'exec: "python": executable file not found in $PATH'
+    state = {"terminated": {"exitCode": 128, "reason": "StartError", "message": message}}
+    cluster.change(
+        PODS,
+        f"{NAME}-0",
+        phase="Failed",
+        containerStatuses=[{"name": "training", "state": state}],
+    )
+    cluster.end_job(NAME, "Failed", reason="BackoffLimitExceeded", message="limit")
+    status = await ended(jobs.launcher, handle)
+    assert (status.exit_code, status.detail) == (128, f"Its container can't be started: {message}")
+
+
 async def test_a_run_that_had_no_memory_left_says_so(cluster: KubernetesDouble, jobs: Jobs) -> None:
     handle = await running(cluster, jobs)
     state = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
@@ -504,6 +548,36 @@ async def test_a_pod_on_a_lost_node_keeps_nobody_waiting(
     cluster.keeps_pods = True
     await jobs.launcher.stop(handle, 0)
     assert "deletionTimestamp" in cluster.object(JOBS, NAME)["metadata"]
+
+
+async def test_a_run_whose_pods_do_not_end_can_not_be_stopped(
+    cluster: KubernetesDouble,
+    new_launcher: Callable[..., KubernetesLauncher],
+    tmp_path: Path,
+) -> None:
+    jobs = Jobs(new_launcher(gone_seconds=0.1), tmp_path / "runs")
+    handle = await running(cluster, jobs)
+    cluster.keeps_pods = True
+    with pytest.raises(LaunchError, match=f"The pods of Job {NAME} do not end") as caught:
+        await jobs.launcher.stop(handle, 0)
+    assert f"kubectl get pods -l batch.kubernetes.io/job-name={NAME}" in caught.value.hint
+    # Asked again once they have ended, it finds nothing left.
+    cluster.vanish(PODS, f"{NAME}-0")
+    cluster.vanish(JOBS, NAME)
+    await jobs.launcher.stop(handle, 0)
+
+
+async def test_a_run_may_take_longer_to_save_than_its_pods_may_once_they_are_deleted(
+    cluster: KubernetesDouble, jobs: Jobs
+) -> None:
+    handle = await running(cluster, jobs)
+    stopping = asyncio.create_task(jobs.launcher.stop(handle, 10 * PATIENCE))
+    await until((jobs.file().parent / "stop.json").exists)
+    assert await jobs.launcher.poll(handle) == RUNNING
+    assert cluster.calls[("delete", JOBS)] == 0
+    cluster.change(PODS, f"{NAME}-0", phase="Failed")
+    await stopping
+    assert cluster.names(JOBS) == []
 
 
 async def test_stopping_a_job_that_vanished_does_nothing(

@@ -23,7 +23,7 @@ from corral.checkpoints.folders import complete_checkpoints
 from corral.launchers.base import RunStatus
 from corral.launchers.kubernetes.launcher import KubernetesLauncher
 from corral.launchers.kubernetes.manifest import job_name, training_command
-from corral.run import Ended, TrainingRun
+from corral.run import CheckpointWritten, Ended, TrainingRun
 from corral.volume import Volume
 
 
@@ -109,4 +109,7 @@ async def test_a_run_that_is_stopped_saves(
     await launcher.stop(handle, PATIENCE)
     assert (cluster.names(JOBS), cluster.names(PODS)) == ([], [])
     assert complete_checkpoints(volume.checkpoints("stopped"))
+    assert all(
+        event.seconds > 0 for event in read_events(run_file) if isinstance(event, CheckpointWritten)
+    )
     assert not (await launcher.poll(handle)).is_running

@@ -80,6 +80,27 @@ class TestLocalLauncher(conformance.LauncherConformance):
         assert (await ended(launcher, handle)).signal == "SIGKILL"
         assert living(run_file) == []
 
+    async def test_who_stops_a_run_may_give_it_longer_than_was_said_at_its_start(
+        self, tmp_path: Path
+    ) -> None:
+        launcher = new_local_launcher(stop_seconds=0)
+        run_file, handle = await Runs(launcher, tmp_path).working("save")
+        stopping = asyncio.create_task(launcher.stop(handle, conformance.PATIENCE))
+        await until((run_file.parent / "stopped").exists)
+        (run_file.parent / "saved").touch()
+        await stopping
+        assert (await launcher.poll(handle)).exit_code == 75
+
+    async def test_a_run_says_itself_how_long_it_may_take_to_end(self, tmp_path: Path) -> None:
+        launcher = new_local_launcher(stop_seconds=conformance.PATIENCE)
+        runs = Runs(launcher, tmp_path)
+        run_file = runs.file(do="stubborn")
+        run = described(run_file).model_copy(update={"stop_seconds": 0.2})
+        handle = await launcher.start(run_file, run)
+        await until(lambda: pids(run_file))
+        os.kill(supervisor_of(handle), signal.SIGTERM)
+        assert (await ended(launcher, handle)).signal == "SIGKILL"
+
     async def test_a_run_that_saves_is_not_asked_to_stop_again(
         self, launcher: Launcher, runs: Runs
     ) -> None:
@@ -270,7 +291,7 @@ class TestTorchrun:
         script.write_text(RANK)
 
         def command(run_file: Path, processes: int) -> list[str]:
-            built = torchrun(sys.executable, 10)(run_file, processes)
+            built = torchrun(sys.executable)(run_file, processes)
             assert built[-3:] == ["-m", "corral.training", str(run_file)]
             return [*built[:-3], str(script), str(run_file.parent)]
 
@@ -283,9 +304,11 @@ class TestTorchrun:
         runs = Runs(launcher, tmp_path / "runs")
         run_file = runs.file()
         handle = await runs.start(run_file, 2)
-        await until(lambda: len(pids(run_file)) == 2)
+        said = run_file.parent / "pids"
+        await until(
+            lambda: [(said / str(pid)).read_text() for pid in pids(run_file)] == ["2.0"] * 2
+        )
         ranks = pids(run_file)
-        assert [(run_file.parent / "pids" / str(rank)).read_text() for rank in ranks] == ["2.0"] * 2
         supervisor, agent = supervisor_of(handle), parent_of(ranks[0])
         assert parent_of(agent) == supervisor
         if victim == "nobody":

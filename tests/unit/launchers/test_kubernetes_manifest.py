@@ -22,6 +22,7 @@ from corral.launchers.kubernetes.manifest import (
     training_command,
 )
 from corral.launchers.kubernetes.template import read_template
+from corral.launchers.torchrun import ENVIRONMENT
 
 RUN_FILE = Path("/data/runs/job-1/a2/run.json")
 
@@ -108,6 +109,14 @@ def test_a_pod_has_time_to_save() -> None:
     assert pod["terminationGracePeriodSeconds"] > 90.5
 
 
+def test_a_run_that_says_how_long_it_takes_to_save_gets_that_long() -> None:
+    run = described(RUN_FILE).model_copy(update={"stop_seconds": 400.0})
+    manifest = job_manifest(TEMPLATE, RUN_FILE, run, job_options(stop_seconds=60), ["train"])
+    assert manifest["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 400
+    arguments = training(manifest)["args"]
+    assert float(arguments[arguments.index("--grace") + 1]) == 400
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [(0, None), (3600, 3600)])
 def test_a_deadline_is_set_only_if_asked_for(seconds: int, expected: int | None) -> None:
     spec = manifest_of(options={"deadline_seconds": seconds})["spec"]
@@ -138,7 +147,7 @@ def test_training_on_cpus_leaves_the_resources_alone() -> None:
 
 def test_the_templates_own_environment_wins() -> None:
     env = {one["name"]: one["value"] for one in training(manifest_of())["env"]}
-    assert env == {"GOMP_SPINCOUNT": "7", "PYTHONUNBUFFERED": "1"}
+    assert env == ENVIRONMENT | {"GOMP_SPINCOUNT": "7"}
 
 
 def test_one_node_needs_no_other() -> None:

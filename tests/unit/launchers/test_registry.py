@@ -16,7 +16,7 @@ from corral.settings import Settings
 
 
 def test_runs_run_on_this_machine_by_default() -> None:
-    assert isinstance(launcher_for(Settings()), LocalLauncher)
+    assert isinstance(launcher_for(Settings(), {}), LocalLauncher)
 
 
 def test_an_unknown_launcher_is_refused_with_the_known_ones() -> None:

@@ -80,6 +80,15 @@ class Cluster:
         except NotThereError:
             return None
 
+    async def last_lines(self, pod: str, container: str, lines: int) -> str:
+        """The end of what a container printed; empty where the cluster does not have it."""
+        connection = await self._connected()
+        query = {"container": container, "tailLines": str(lines)}
+        try:
+            return await connection.text(f"{self._path(PODS, pod)}/log", query)
+        except (NotThereError, LaunchError, UnavailableError):
+            return ""
+
     async def delete(self, resource: Resource, name: str) -> None:
         """Begin to delete an object; it is gone once all that belongs to it is."""
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}

@@ -57,6 +57,12 @@ class Connection:
             found: Json = await response.json(content_type=None)
             return found
 
+    async def text(self, path: str, query: Mapping[str, str]) -> str:
+        """An answer that is no JSON. Raises as `call` does."""
+        patience = aiohttp.ClientTimeout(total=_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
+        async with self._request("GET", path, query, None, patience) as response:
+            return await response.text(errors="replace")
+
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Json, None]:
         """The events of a watch, until the server ends it. Raises as `call` does, and GoneError."""
         patience = aiohttp.ClientTimeout(connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)

@@ -6,14 +6,13 @@ What the run's first process wrote into the folder outlives the Job. Knows nothi
 from __future__ import annotations
 
 import json
-import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import LaunchError
 from corral.launchers.base import RunStatus
-from corral.launchers.in_pod import POD_NAME, STOP_NAME
+from corral.launchers.in_pod import POD_NAME
 from corral.volume import RunFolder
 
 
@@ -51,6 +50,15 @@ class JobHandle:
         """Whether a pod has taken it up."""
         return (self.folder / POD_NAME).exists()
 
+    def has_log(self) -> bool:
+        """Whether its first process lived to open the run's log."""
+        return RunFolder(self.folder).log.exists()
+
+    def keep_last_words(self, text: str) -> None:
+        """Make what a pod printed the run's log. The folder may be gone."""
+        with suppress(FileNotFoundError):
+            RunFolder(self.folder).log.write_text(text, encoding="utf-8")
+
     def recorded_end(self) -> RunStatus | None:
         """How its first process saw it end, if that lived to write it down."""
         try:
@@ -58,10 +66,3 @@ class JobHandle:
         except FileNotFoundError:
             return None
         return RunStatus(is_running=False, exit_code=found["exit_code"], signal=found["signal"])
-
-    def grant(self, grace_seconds: float) -> None:
-        """Tell its pods how long they may take to end. The folder may be gone."""
-        temporary = self.folder / f".{STOP_NAME}.{secrets.token_hex(4)}"
-        with suppress(FileNotFoundError):
-            temporary.write_text(json.dumps({"grace_seconds": grace_seconds}))
-            temporary.replace(self.folder / STOP_NAME)

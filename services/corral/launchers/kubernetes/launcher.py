@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from corral.errors import LaunchError
-from corral.launchers.base import RunStatus
+from corral.launchers.base import JobIsOver, RunStatus
 from corral.launchers.kubernetes.api import JOBS, PODS, Cluster
 from corral.launchers.kubernetes.connection import Json
 from corral.launchers.kubernetes.handle import JobHandle
@@ -29,24 +29,29 @@ from corral.launchers.kubernetes.manifest import (
     job_manifest,
     job_name,
     label_of,
+    pod_grace,
     training_command,
 )
 from corral.launchers.kubernetes.mirror import Mirror
 from corral.launchers.kubernetes.reading import (
     PREEMPTED,
     VANISHED,
+    first_failed,
     is_lost,
     is_suspended,
+    is_training,
     status_of,
     still_ending,
     unended,
 )
-from corral.launchers.kubernetes.template import read_template
+from corral.launchers.kubernetes.template import CONTAINER, read_template
+from corral.launchers.stop_file import ask_to_stop
 from corral.run import TrainingRun
 
-# How much longer than its grace period a run may take to be gone before that is an error.
-_GONE_SECONDS = 60.0
+# A kubelet that is busy, and what kills all that a pod has left.
+GONE_SECONDS = 60.0
 _LOOK_AGAIN_SECONDS = (0.05, 1.0)
+_LAST_LINES = 200
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -61,6 +66,9 @@ class KubernetesLauncher:
     has ended deletes its Job, which nothing else does: Jobs have no time to live, so that their end
     can be read however late. `poll` is answered from a copy that one watch keeps for all runs; an
     API server that is away for a while leaves it as it was.
+
+    A pod's grace period is that of its run's start. `stop` with a longer one asks the pods to end by
+    a file in the run's folder, and deletes the Job once they have.
     """
 
     def __init__(
@@ -69,10 +77,15 @@ class KubernetesLauncher:
         options: JobOptions,
         template: Path,
         command_builder: CommandBuilder | None = None,
+        gone_seconds: float = GONE_SECONDS,
     ) -> None:
+        """`gone_seconds`: how much longer than its grace period a run may take to be gone before
+        `stop` raises LaunchError.
+        """
         self._cluster = cluster
         self._options = options
         self._template = template
+        self._gone_seconds = gone_seconds
         self._command_builder = command_builder or (
             lambda run_file, run: training_command(run_file, run, options)
         )
@@ -96,17 +109,29 @@ class KubernetesLauncher:
             return status
         # It tells a signal from an exit code, and is there when the pods are not.
         end = await asyncio.to_thread(job.recorded_end)
+        if end is None:
+            await self._keep_last_words(job)
         if end is None or found is None:
             return end or status
         return RunStatus(False, end.exit_code, end.signal, status.detail, status.infrastructure)
 
     async def stop(self, handle: str, grace_seconds: float) -> None:
         job = JobHandle.parse(handle)
-        if await self._cluster.get(JOBS, job.name) is None:
+        found = await self._cluster.get(JOBS, job.name)
+        if found is None:
             return
-        await asyncio.to_thread(job.grant, grace_seconds)
+        await asyncio.to_thread(ask_to_stop, job.folder, grace_seconds)
+        if grace_seconds > pod_grace(found):
+            await self._until_saved(job.name, grace_seconds)
         await self._cluster.delete(JOBS, job.name)
-        await self._until_gone(job.name, grace_seconds + _GONE_SECONDS)
+        await self._until_gone(job.name, grace_seconds + self._gone_seconds)
+
+    def can_take_over(self, handle: str) -> bool:
+        """A run is ended with its worker, and goes on from its checkpoint."""
+        return False
+
+    async def reap(self, is_over: JobIsOver) -> None:
+        """Nothing: the worker deletes a Job once its end is recorded, or with the next attempt."""
 
     async def close(self) -> None:
         await asyncio.gather(self._jobs.close(), self._pods.close())
@@ -129,6 +154,13 @@ class KubernetesLauncher:
             pods = await self._cluster.find(PODS, {POD_JOB_LABEL: job.name})
             status = status_of(found, pods, now)
         return status
+
+    async def _keep_last_words(self, job: JobHandle) -> None:
+        """What a pod printed that never came to open the run's log, e.g. for a broken image."""
+        failed = first_failed(await self._pods.of(job.name))
+        if failed and not await asyncio.to_thread(job.has_log):
+            said = await self._cluster.last_lines(failed, CONTAINER, _LAST_LINES)
+            await asyncio.to_thread(job.keep_last_words, said)
 
     def _handle(self, run_file: Path, run: TrainingRun) -> JobHandle:
         name = job_name(run.job_id, run.attempt)
@@ -176,6 +208,17 @@ class KubernetesLauncher:
         if found is not None:
             self._jobs.put(found)
         return found
+
+    async def _until_saved(self, name: str, seconds: float) -> None:
+        """Let pods end by themselves that may take longer than a pod which is deleted: the wish to
+        stop that lies in the run's folder reaches them, too.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        wait, longest = _LOOK_AGAIN_SECONDS
+        while loop.time() < deadline and is_training(await self._pods.of(name)):
+            await asyncio.sleep(wait)
+            wait = min(longest, wait * 1.5)
 
     async def _until_gone(self, name: str, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -41,7 +41,9 @@ _LABEL_VALUE = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What an operator decides about all runs. Durations are seconds; 0 is no deadline."""
+    """What an operator decides about all runs. Durations are seconds; 0 is no deadline; `stop_seconds`
+    is for a run that does not say itself how long it may take to end.
+    """
 
     namespace: str
     service: str
@@ -85,7 +87,6 @@ def training_command(run_file: Path, run: TrainingRun, options: JobOptions) -> l
         name=name,
         nodes=run.spec.nodes,
         processes_per_node=run.spec.processes_per_node,
-        stop_seconds=options.stop_seconds,
         meeting=several if run.spec.nodes > 1 else ALONE,
     )
 
@@ -133,6 +134,12 @@ def job_manifest(
     return manifest
 
 
+def pod_grace(job: dict[str, Any]) -> float:
+    """Seconds that a Job's pods may take to end once they are deleted, by their own spec."""
+    grace: int = job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    return grace - _EXIT_SECONDS
+
+
 # Every rule fails the Job, which backoffLimit 0 would do too. They make its condition say which it
 # was, and "DisruptionTarget" is how an eviction is told from a crash.
 _POD_FAILURE_POLICY = {
@@ -172,10 +179,9 @@ def _pod(
         **({"annotations": notes} if (notes := pod["metadata"].get("annotations")) else {}),
         "labels": {**(pod["metadata"].get("labels") or {}), **labels},
     }
-    grace = math.ceil(options.stop_seconds) + _EXIT_SECONDS
     pod["spec"] |= {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": grace,
+        "terminationGracePeriodSeconds": math.ceil(_grace(run, options)) + _EXIT_SECONDS,
         # Training needs no cluster.
         "automountServiceAccountToken": False,
         **({"subdomain": options.service} if run.spec.nodes > 1 else {}),
@@ -195,8 +201,12 @@ def _arguments(
     rank = ("--rank", "$(JOB_COMPLETION_INDEX)") if run.spec.nodes > 1 else ()
     return [
         *(str(run_file.parent), *rank, "--processes", str(run.spec.processes_per_node)),
-        *("--grace", str(options.stop_seconds), "--", *command),
+        *("--grace", str(_grace(run, options)), "--", *command),
     ]
+
+
+def _grace(run: TrainingRun, options: JobOptions) -> float:
+    return options.stop_seconds if run.stop_seconds is None else run.stop_seconds
 
 
 def _environment(given: list[dict[str, Any]]) -> list[dict[str, Any]]:

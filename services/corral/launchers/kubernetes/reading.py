@@ -27,6 +27,8 @@ _TROUBLES = {
     "CreateContainerError": "Its container can't be created",
     "RunContainerError": "Its container can't be started",
 }
+# Its command was never run.
+_COULD_NOT_START = {"StartError", "ContainerCannotRun"}
 # What a kubelet writes into the status of a pod that it ended by itself.
 _NODE_REASONS = {"Evicted", "NodeLost", "Shutdown", "NodeShutdown", "Terminated", "Preempting"}
 # How much later than promised a pod's end may be before its node counts as lost.
@@ -57,7 +59,7 @@ def exit_of_pods(pods: Sequence[Json]) -> RunStatus:
     failed = next((end for end in ends if end.get("exitCode")), None)
     if failed is None:
         return RunStatus(is_running=False, exit_code=0 if ends else None)
-    detail = "It had no memory left" if failed.get("reason") == "OOMKilled" else ""
+    detail = _said_by_the_container(failed)
     code = int(failed["exitCode"])
     # A container runtime gives 128 + n for signal n.
     if code - 128 in set(signal.Signals):
@@ -83,6 +85,15 @@ def unended(pods: Sequence[Json]) -> list[Json]:
     """The pods in which something may still run."""
     ends = ("Succeeded", "Failed")
     return [pod for pod in pods if pod.get("status", {}).get("phase") not in ends]
+
+
+def is_training(pods: Sequence[Json]) -> bool:
+    """Whether a pod runs that nobody has told to end yet."""
+    return any(
+        pod.get("status", {}).get("phase") == "Running"
+        and not pod["metadata"].get("deletionTimestamp")
+        for pod in pods
+    )
 
 
 def is_suspended(job: Json, pods: Sequence[Json]) -> bool:
@@ -169,6 +180,21 @@ def _terminated(pod: Json) -> Json | None:
             found: Json | None = container.get("state", {}).get("terminated")
             return found
     return None
+
+
+def first_failed(pods: Sequence[Json]) -> str:
+    """The name of the first node's pod that failed, or empty."""
+    failed = (pod for pod in _by_index(pods) if pod.get("status", {}).get("phase") == "Failed")
+    return next((str(pod["metadata"]["name"]) for pod in failed), "")
+
+
+def _said_by_the_container(terminated: Json) -> str:
+    reason = terminated.get("reason")
+    if reason == "OOMKilled":
+        return "It had no memory left"
+    if reason in _COULD_NOT_START:
+        return f"Its container can't be started: {terminated.get('message') or reason}".rstrip(".")
+    return ""
 
 
 def _condition(status: Json, *types: str) -> Json | None:
