@@ -158,6 +158,16 @@ class JobStoreConformance:
         with pytest.raises(ConflictError):
             await store.submit(submission(epochs=9))
 
+    async def test_metadata_stays_with_the_job_and_belongs_to_the_request(
+        self, store: JobStore
+    ) -> None:
+        noted = submission("job-1", key="k").model_copy(update={"metadata": {"für": '"wen"'}})
+        job = await store.submit(noted)
+        assert job.metadata == {"für": '"wen"'}
+        assert await store.get("job-1") == job
+        with pytest.raises(ConflictError):
+            await store.submit(submission("job-2", key="k"))
+
     async def test_a_deleted_jobs_key_can_be_used_again(self, store: JobStore) -> None:
         await store.submit(submission("job-1", key="k"))
         await store.cancel("job-1")
@@ -167,7 +177,7 @@ class JobStoreConformance:
     # ------------------------------------------------------------ reading
 
     async def test_an_unknown_job_is_not_found(self, store: JobStore) -> None:
-        for call in (store.get, store.cancel, store.delete):
+        for call in (store.get, store.cancel, store.pause, store.resume, store.delete):
             with pytest.raises(JobNotFoundError):
                 await call("job-none")
         with pytest.raises(JobNotFoundError):
@@ -301,6 +311,77 @@ class JobStoreConformance:
         with pytest.raises(JobNotFoundError):
             await store.get(job.id)
         assert (await store.list_page(10)).jobs == ()
+
+    # ------------------------------------------------------------ pausing
+
+    async def test_a_queued_job_is_paused_at_once_and_nobody_claims_it(
+        self, store: JobStore
+    ) -> None:
+        await store.submit(submission())
+        assert (await store.pause("job-1")).state is JobState.PAUSED
+        assert await store.claim("worker-1", LEASE) is None
+        assert await store.jobs_using(DATASET) == ["job-1"]
+
+    async def test_a_resumed_job_is_claimed_in_its_old_place(self, store: JobStore) -> None:
+        for n in (1, 2):
+            await store.submit(submission(f"job-{n}"))
+        await store.pause("job-1")
+        assert (await store.resume("job-1")).state is JobState.QUEUED
+        assert [(await claim(store)).id for _ in range(2)] == ["job-1", "job-2"]
+
+    async def test_a_running_job_is_pausing_until_its_worker_releases_it(
+        self, store: JobStore
+    ) -> None:
+        job = await running(store)
+        assert (await store.pause(job.id)).state is JobState.PAUSING
+        reported = await store.record(job.id, job.attempt, [measured(2)])
+        assert reported.state is JobState.PAUSING
+        paused = await store.release(job.id, job.attempt, "stopped")
+        assert (paused.state, paused.worker) == (JobState.PAUSED, "")
+        assert await store.claim("worker-2", LEASE) is None
+        await store.resume(job.id)
+        assert (await claim(store)).attempt == 2
+
+    async def test_a_pausing_job_that_is_resumed_goes_back_to_the_queue(
+        self, store: JobStore
+    ) -> None:
+        job = await claimed(store)
+        await store.pause(job.id)
+        assert (await store.resume(job.id)).state is JobState.STARTING
+        released = await store.release(job.id, job.attempt, "stopped")
+        assert released.state is JobState.QUEUED
+
+    async def test_pausing_and_resuming_twice_change_nothing(self, store: JobStore) -> None:
+        await store.submit(submission())
+        once = await store.pause("job-1")
+        assert await store.pause("job-1") == once
+        once = await store.resume("job-1")
+        assert await store.resume("job-1") == once
+
+    async def test_paused_and_pausing_jobs_can_be_cancelled(self, store: JobStore) -> None:
+        job = await claimed(store)
+        await store.pause(job.id)
+        assert (await store.cancel(job.id)).state is JobState.CANCELLING
+        await store.submit(submission("job-2"))
+        await store.pause("job-2")
+        assert (await store.cancel("job-2")).state is JobState.CANCELLED
+
+    async def test_a_job_that_ends_while_it_is_paused_has_ended(self, store: JobStore) -> None:
+        job = await claimed(store)
+        await store.pause(job.id)
+        await store.finish(job.id, job.attempt, JobState.SUCCEEDED)
+        for call in (store.pause, store.resume):
+            with pytest.raises(ConflictError, match="SUCCEEDED"):
+                await call(job.id)
+
+    async def test_a_pausing_job_whose_lease_ran_out_stays_pausing(
+        self, store: JobStore, expire_lease: ExpireLease
+    ) -> None:
+        job = await claimed(store)
+        await store.pause(job.id)
+        await expire_lease(job.id)
+        again = await claim(store, "worker-2")
+        assert (again.state, again.attempt) == (JobState.PAUSING, 2)
 
     # ------------------------------------------------------------ claiming
 
@@ -491,6 +572,13 @@ class JobStoreConformance:
         assert [one.step for one in (await store.get(job.id)).checkpoints] == [9, 100]
 
     # ------------------------------------------------------------ ending and releasing
+
+    async def test_a_success_may_say_why_it_came_early(self, store: JobStore) -> None:
+        job = await running(store)
+        await store.finish(job.id, job.attempt, JobState.SUCCEEDED, reason="Good enough.")
+        body = (await all_events(store))[-1].body
+        assert isinstance(body, StateChanged)
+        assert (body.state, body.reason) == (JobState.SUCCEEDED, "Good enough.")
 
     async def test_a_failure_carries_its_reason(self, store: JobStore) -> None:
         job = await running(store)

@@ -6,11 +6,27 @@ the queue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from corral.run import TrainingRun
+
+# Whether a job, by its id, has ended or is no longer known.
+JobIsOver = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a backend bills for. Seconds are this attempt's, `cost` (US dollars) is the whole job's so
+    far; None where the price is not known.
+    """
+
+    gpu: str
+    queued_seconds: float
+    running_seconds: float
+    cost: float | None
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,10 @@ class RunStatus:
     detail: str = ""
     # Whether the place it ran in failed, not the run: preempted, evicted, a node that was lost.
     infrastructure: bool = False
+    # Code (of corral.errors) of the reason for which the backend ended it; empty: the run decided.
+    code: str = ""
+    # None where nobody bills. Two looks at one run differ by it, and are the same status.
+    spending: Spending | None = field(default=None, compare=False)
 
 
 class Launcher(Protocol):
@@ -51,6 +71,14 @@ class Launcher(Protocol):
         Returns when none is left. Stopping what has ended clears away what the backend still keeps
         of it; where it keeps nothing, that does nothing. `grace_seconds` 0 kills.
         """
+
+    def can_take_over(self, handle: str) -> bool:
+        """Whether a run whose worker died goes on, and the job's next attempt should go on with it
+        instead of ending it and starting another.
+        """
+
+    async def reap(self, is_over: JobIsOver) -> None:
+        """End and clear away whatever is left, anywhere, of jobs that are over."""
 
     async def close(self) -> None:
         """Let go of connections, at the end of the process. Runs go on."""
