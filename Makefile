@@ -32,12 +32,17 @@ lock: ## Resolve the newest versions that pyproject.toml allows into requirement
 	@scratch=$$(mktemp) && trap 'rm -f "$$scratch"' EXIT && echo '$(TORCH)' >"$$scratch" && \
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --constraint "$$scratch" \
 		--quiet --strip-extras --upgrade --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --allow-unsafe --extra services --extra tensors --extra modal --extra local \
+		--no-emit-trusted-host --allow-unsafe --extra services --extra tensors --extra modal --extra gateway --extra gguf --extra local \
 		--extra dev --output-file requirements.lock pyproject.toml
 	@./deploy/finish-lock.sh requirements.lock
 
 demo: install ## Teach a real 135M model a persona and chat with it, through the real services
 	$(BIN)/python examples/demo.py
+
+.PHONY: modal-demo
+
+modal-demo: install ## Train the smallest model on Modal's cheapest GPU with your token; asks first
+	$(BIN)/python examples/modal_demo.py
 
 test: install ## All tests that need no cluster
 	$(BIN)/pytest -n 2
@@ -50,6 +55,27 @@ compose-test: install ## tests/compose: docker compose, with a worker dying; nee
 
 test-fast: install ## The tests without torch
 	$(BIN)/pytest -n 2 -m "not torch"
+
+.PHONY: benchmark-data
+
+benchmark-data: install ## How long 52,000 rows take to check, tokenize and pack
+	$(BIN)/python benchmarks/data.py
+
+# Opponents live apart, and borrow this environment's torch and transformers so that both sides run
+# the same ones.
+BENCH_VENV := .venv-bench
+
+$(BENCH_VENV)/.installed: benchmarks/requirements.txt $(VENV)/.installed
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$($(BENCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	@touch $@
+
+.PHONY: benchmark-training
+
+benchmark-training: install $(BENCH_VENV)/.installed ## Training steps beside TRL's and Hugging Face's
+	$(BIN)/python benchmarks/training.py
 
 lint: install proto-check ## Style, types, the wall between the halves, protos, Dockerfile
 	$(BIN)/ruff check .

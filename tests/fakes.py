@@ -18,6 +18,7 @@ from corral.jobs.records import (
     JobState,
     Measured,
     PublishedCheckpoint,
+    Spent,
     StateChanged,
     Submission,
 )
@@ -66,6 +67,7 @@ class MemoryJobStore:
             spec=submission.spec,
             dataset_id=submission.dataset_id,
             created_at=self.now,
+            metadata=submission.metadata,
         )
         entry = self._entries[submission.id] = _Entry(job, self._ranks, submission)
         return self._move(entry, JobState.QUEUED, "submitted")
@@ -105,9 +107,31 @@ class MemoryJobStore:
             return entry.job
         if state.is_end:
             raise ConflictError(f"{job_id} has ended as {state}.")
-        if state is JobState.QUEUED:
+        if state in (JobState.QUEUED, JobState.PAUSED):
             return self._end(entry, JobState.CANCELLED)
         return self._move(entry, JobState.CANCELLING, "asked to cancel")
+
+    async def pause(self, job_id: str) -> Job:
+        entry = self._entry(job_id)
+        state = entry.job.state
+        if state in (JobState.PAUSING, JobState.PAUSED):
+            return entry.job
+        if state is JobState.QUEUED:
+            return self._move(entry, JobState.PAUSED, "paused while it waited in the queue")
+        if state in (JobState.STARTING, JobState.RUNNING):
+            return self._move(entry, JobState.PAUSING, "asked to pause")
+        raise ConflictError(f"{job_id} is {state}.")
+
+    async def resume(self, job_id: str) -> Job:
+        entry = self._entry(job_id)
+        state = entry.job.state
+        if state is JobState.PAUSED:
+            return self._move(entry, JobState.QUEUED, "resumed")
+        if state is JobState.PAUSING:
+            return self._move(entry, JobState.STARTING, "resumed before it had stopped")
+        if state in (JobState.QUEUED, JobState.STARTING, JobState.RUNNING):
+            return entry.job
+        raise ConflictError(f"{job_id} is {state}.")
 
     async def delete(self, job_id: str) -> None:
         state = self._entry(job_id).job.state
@@ -144,7 +168,7 @@ class MemoryJobStore:
             worker=worker,
             started_at=entry.job.started_at or self.now,
         )
-        if entry.job.state is not JobState.CANCELLING:
+        if entry.job.state not in (JobState.CANCELLING, JobState.PAUSING):
             self._move(entry, JobState.STARTING, f"claimed by {worker}")
         return entry.job
 
@@ -174,6 +198,8 @@ class MemoryJobStore:
                 if entry.job.state is JobState.STARTING:
                     self._move(entry, JobState.RUNNING, "training")
                 self._update(entry, progress=body.progress)
+            if isinstance(body, Spent) and body.cost is not None:
+                self._update(entry, cost=body.cost)
             self._append(entry, body)
         return entry.job
 
@@ -193,11 +219,16 @@ class MemoryJobStore:
         return self._update(entry, checkpoints=kept)
 
     async def finish(
-        self, job_id: str, attempt: int, state: JobState, failure: Failure | None = None
+        self,
+        job_id: str,
+        attempt: int,
+        state: JobState,
+        failure: Failure | None = None,
+        reason: str = "",
     ) -> Job:
         assert state.is_end
         assert (failure is not None) == (state is JobState.FAILED)
-        return self._end(self._held(job_id, attempt), state, failure)
+        return self._end(self._held(job_id, attempt), state, failure, reason)
 
     async def release(self, job_id: str, attempt: int, reason: str, strike: bool = False) -> Job:
         entry = self._held(job_id, attempt)
@@ -206,7 +237,8 @@ class MemoryJobStore:
             return self._end(entry, JobState.CANCELLED)
         entry.lease_end = None
         self._update(entry, worker="")
-        return self._move(entry, JobState.QUEUED, reason)
+        is_pausing = entry.job.state is JobState.PAUSING
+        return self._move(entry, JobState.PAUSED if is_pausing else JobState.QUEUED, reason)
 
     # ------------------------------------------------------------ inside
 
@@ -216,8 +248,9 @@ class MemoryJobStore:
         return self._entries[job_id]
 
     def _same_request(self, entry: _Entry, submission: Submission) -> Job:
-        asked = (submission.spec, submission.dataset_id)
-        if (entry.submission.spec, entry.submission.dataset_id) != asked:
+        before = entry.submission
+        asked = (submission.spec, submission.dataset_id, submission.metadata)
+        if (before.spec, before.dataset_id, before.metadata) != asked:
             raise ConflictError(f"{entry.job.id} was made by another request.")
         return entry.job
 
@@ -244,10 +277,12 @@ class MemoryJobStore:
         self._update(entry, state=state)
         return self._append(entry, StateChanged(state=state, reason=reason, failure=failure))
 
-    def _end(self, entry: _Entry, state: JobState, failure: Failure | None = None) -> Job:
+    def _end(
+        self, entry: _Entry, state: JobState, failure: Failure | None = None, reason: str = ""
+    ) -> Job:
         entry.lease_end = None
         self._update(entry, finished_at=self.now, failure=failure, worker="")
-        return self._move(entry, state, failure.message if failure else "", failure)
+        return self._move(entry, state, failure.message if failure else reason, failure)
 
     def _ring(self) -> None:
         self._happened.set()

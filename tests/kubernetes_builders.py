@@ -13,7 +13,7 @@ from tests.conformance.launcher import PATIENCE, described
 from tests.kubernetes_double import NAMESPACE, KubernetesDouble
 
 from corral.launchers.kubernetes.api import Cluster
-from corral.launchers.kubernetes.launcher import KubernetesLauncher
+from corral.launchers.kubernetes.launcher import GONE_SECONDS, KubernetesLauncher
 from corral.launchers.kubernetes.manifest import JobOptions
 from corral.run import TrainingRun
 
@@ -57,10 +57,13 @@ class Launchers:
         *,
         patience: float = PATIENCE,
         command: Callable[[Path, TrainingRun], list[str]] = stand_in,
+        gone_seconds: float = GONE_SECONDS,
         **options: Any,
     ) -> KubernetesLauncher:
         cluster = Cluster(self._configuration, NAMESPACE, patience)
-        launcher = KubernetesLauncher(cluster, job_options(**options), self._template, command)
+        launcher = KubernetesLauncher(
+            cluster, job_options(**options), self._template, command, gone_seconds
+        )
         self._built.append(launcher)
         return launcher
 

@@ -40,8 +40,56 @@ def tiny_llama(folder: Path, *, seed: int = 0, **config: Any) -> Path:
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    fields = _llama_fields(folder) | config
+    return _write_model(folder, LlamaForCausalLM, LlamaConfig(**fields), seed)
+
+
+def tiny_mistral(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Like `tiny_llama`, a Mistral that sees 24 tokens back."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    fields = _llama_fields(folder) | {"sliding_window": 24} | config
+    return _write_model(folder, MistralForCausalLM, MistralConfig(**fields), seed)
+
+
+def tiny_qwen2(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Like `tiny_llama`, a Qwen 2."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    fields = _llama_fields(folder) | config
+    return _write_model(folder, Qwen2ForCausalLM, Qwen2Config(**fields), seed)
+
+
+def tiny_qwen3(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Like `tiny_llama`, a Qwen 3 whose heads are wider than its hidden size divided by them."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    fields = _llama_fields(folder) | {"head_dim": 16, "tie_word_embeddings": True} | config
+    return _write_model(folder, Qwen3ForCausalLM, Qwen3Config(**fields), seed)
+
+
+def tiny_gemma3(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Like `tiny_llama`, a Gemma 3 whose first layer sees 24 tokens back and whose second sees all."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    own = {
+        "head_dim": 16,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "final_logit_softcapping": 30.0,
+    }
+    fields = _llama_fields(folder) | own | config
+    return _write_model(folder, Gemma3ForCausalLM, Gemma3TextConfig(**fields), seed)
+
+
+def _llama_fields(folder: Path) -> dict[str, Any]:
+    """Two layers with grouped-query attention; writes the tokenizer whose end token they name."""
     end = _write_tokenizer(folder)
-    shape = {
+    return {
+        "vocab_size": VOCABULARY,
+        "bos_token_id": end,
+        "eos_token_id": end,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -49,8 +97,6 @@ def tiny_llama(folder: Path, *, seed: int = 0, **config: Any) -> Path:
         "num_key_value_heads": 2,
         "max_position_embeddings": CONTEXT,
     }
-    fields = {"vocab_size": VOCABULARY, "bos_token_id": end, "eos_token_id": end} | shape | config
-    return _write_model(folder, LlamaForCausalLM, LlamaConfig(**fields), seed)
 
 
 def _write_model(folder: Path, model_class: Any, config: Any, seed: int) -> Path:

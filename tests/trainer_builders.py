@@ -41,7 +41,15 @@ def write_base(folder: Path, **config: Any) -> Path:
     tokenizer.train_from_iterator(["to be or not to be"], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END_TOKEN}))
-    given = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": CONTEXT}
+    given = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "n_positions": CONTEXT,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "vocab_size": 300,
+    }
     (folder / "config.json").write_text(json.dumps(given | config))
     return folder
 

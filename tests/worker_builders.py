@@ -7,11 +7,21 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from corral.checkpoints.folders import CheckpointWriter
 from corral.checkpoints.manifest import FileEntry, Manifest, Metrics
-from corral.launchers.base import RunStatus
-from corral.run import CheckpointWritten, Ended, EventWriter, StepDone, TrainingRun, now
+from corral.launchers.base import JobIsOver, RunStatus
+from corral.run import (
+    CheckpointWritten,
+    Ended,
+    EvaluationDone,
+    EventWriter,
+    Preparing,
+    StepDone,
+    TrainingRun,
+    now,
+)
 from corral.volume import RunFolder, Volume
 
 TOTAL_STEPS = 4
@@ -29,6 +39,11 @@ class PlayedRun:
     def __post_init__(self) -> None:
         self._events = EventWriter(self.folder.events)
 
+    def preparing(self, rows: int, total_rows: int, time_left: float) -> None:
+        self._events.write(
+            Preparing(time=now(), rows=rows, total_rows=total_rows, time_left=time_left)
+        )
+
     def step(self, step: int) -> None:
         self._events.write(
             StepDone(
@@ -44,13 +59,19 @@ class PlayedRun:
             )
         )
 
-    def checkpoint(self, step: int) -> Path:
-        path = write_checkpoint(self.volume, self.run, step)
-        self.tell_checkpoint(step, path.name)
+    def checkpoint(self, step: int, seconds: float = 0.0, eval_loss: float | None = None) -> Path:
+        """Write one, and say that this took so many seconds."""
+        path = write_checkpoint(self.volume, self.run, step, eval_loss)
+        self.tell_checkpoint(step, path.name, seconds)
         return path
 
-    def tell_checkpoint(self, step: int, folder: str) -> None:
-        self._events.write(CheckpointWritten(time=now(), step=step, folder=folder))
+    def tell_checkpoint(self, step: int, folder: str, seconds: float = 0.0) -> None:
+        self._events.write(
+            CheckpointWritten(time=now(), step=step, folder=folder, seconds=seconds)
+        )
+
+    def evaluation(self, step: int, **figures: Any) -> None:
+        self._events.write(EvaluationDone(time=now(), step=step, evaluation_seconds=0.5, **figures))
 
     def print(self, text: str) -> None:
         with self.folder.log.open("a", encoding="utf-8") as log:
@@ -133,6 +154,12 @@ class ScriptedLauncher:
         with suppress(asyncio.CancelledError):
             await task
 
+    def can_take_over(self, handle: str) -> bool:
+        return False
+
+    async def reap(self, is_over: JobIsOver) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
@@ -144,7 +171,13 @@ class ScriptedLauncher:
         return [handle for handle, task in self._tasks.items() if not task.done()]
 
 
-def write_checkpoint(volume: Volume, run: TrainingRun, step: int) -> Path:
+def write_checkpoint(
+    volume: Volume,
+    run: TrainingRun,
+    step: int,
+    eval_loss: float | None = None,
+    total_steps: int = TOTAL_STEPS,
+) -> Path:
     """A whole checkpoint of a run, with a file of a few bytes."""
     writer = CheckpointWriter(volume.checkpoints(run.job_id), step, run.attempt)
     writer.begin()
@@ -155,15 +188,15 @@ def write_checkpoint(volume: Volume, run: TrainingRun, step: int) -> Path:
             job_id=run.job_id,
             attempt=run.attempt,
             step=step,
-            total_steps=TOTAL_STEPS,
-            is_final=step == TOTAL_STEPS,
+            total_steps=total_steps,
+            is_final=step == total_steps,
             base_model=run.spec.model,
             template={"name": "alpaca"},
             template_sha256="0" * 64,
             tokenizer_sha256="0" * 64,
             spec=run.spec,
             dataset_id=run.dataset_id,
-            metrics=Metrics(loss=4.0 - step / 2, epoch=step / TOTAL_STEPS),
+            metrics=Metrics(loss=4.0 - step / 2, epoch=step / TOTAL_STEPS, eval_loss=eval_loss),
             created_at=now(),
             files=files,
         )

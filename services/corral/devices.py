@@ -22,15 +22,16 @@ def supports_bf16(device: torch.device) -> bool:
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type to compute in for "auto", "bf16" or "fp32".
+    """The type to compute in for "auto", "bf16", "bf16-pure" or "fp32".
 
     Raises SpecError for bf16 on a GPU that lacks it.
     """
     if precision == "fp32":
         return torch.float32
-    if precision == "bf16" and device.type == "cuda" and not supports_bf16(device):
+    is_asked = precision in ("bf16", "bf16-pure")
+    if is_asked and device.type == "cuda" and not supports_bf16(device):
         raise SpecError(
-            f"precision: bf16 is not supported by {torch.cuda.get_device_name(device)}.",
+            f"precision: {precision} is not supported by {torch.cuda.get_device_name(device)}.",
             "Use precision auto or fp32.",
         )
-    return torch.bfloat16 if precision == "bf16" or supports_bf16(device) else torch.float32
+    return torch.bfloat16 if is_asked or supports_bf16(device) else torch.float32

@@ -97,6 +97,13 @@ class PromptTooLongError(CorralError):
     kind = Kind.INVALID
 
 
+class JobTooLargeError(CorralError):
+    """A run that the memory of its device can't hold."""
+
+    code = "JOB_TOO_LARGE"
+    kind = Kind.INVALID
+
+
 class TrainingDivergedError(CorralError):
     """A loss or a gradient that is not a finite number."""
 
@@ -150,6 +157,13 @@ class FencedError(ConflictError):
     code = "FENCED"
 
 
+class BackendRefusedError(CorralError):
+    """A backend that turns this deployment away: credentials, rights or a quota."""
+
+    code = "BACKEND_REFUSED"
+    kind = Kind.CONFLICT
+
+
 # ---------------------------------------------------------------- the machine, not the user
 
 
@@ -160,10 +174,24 @@ class BusyError(CorralError):
     kind = Kind.EXHAUSTED
 
 
+class BudgetReachedError(CorralError):
+    """A run that has cost as much as it may. Its checkpoints stay, and can be used."""
+
+    code = "BUDGET_REACHED"
+    kind = Kind.EXHAUSTED
+
+
 class StorageFullError(CorralError):
     """No space is left on the volume."""
 
     code = "STORAGE_FULL"
+    kind = Kind.EXHAUSTED
+
+
+class OutOfMemoryError(CorralError):
+    """A run that needs more memory than the machine or the GPU has."""
+
+    code = "OUT_OF_MEMORY"
     kind = Kind.EXHAUSTED
 
 
@@ -191,6 +219,12 @@ class CheckpointCorruptError(CorralError):
     """A checkpoint whose files do not match its manifest."""
 
     code = "CHECKPOINT_CORRUPT"
+
+
+class StorageFailedError(CorralError):
+    """A disk or a network share that answers reads or writes with errors."""
+
+    code = "STORAGE_FAILED"
 
 
 class LaunchError(CorralError):

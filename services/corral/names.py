@@ -1,6 +1,7 @@
 """Names of jobs and of fine-tuned models, in OpenAI's form.
 
-`ft:<base>:<suffix>:<job>` is a job's newest checkpoint, `…:ckpt-step-<n>` one step of it. A base
+`ft:<base>:<suffix>:<job>` is a job's newest checkpoint, `…:ckpt-step-<n>` or `…@<n>` one step of it,
+`…@best` the best by its evaluations; `<job>`, `<job>@<n>` and `<job>@best` are short for them. A base
 may hold slashes (a hub id) but no colon; the suffix may be empty.
 """
 
@@ -10,11 +11,14 @@ import re
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Literal
 
 from corral.errors import InvalidRequestError
 
 ID_PATTERN = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
 DATASET_ID_PATTERN = re.compile(r"^[0-9a-f]{64}$")
+BEST: Literal["best"] = "best"
+_CHOICE = re.compile(r"^(?P<plain>.*)@(?P<choice>best|[0-9]{1,18})$", re.DOTALL)
 _MODEL_NAME = re.compile(
     r"^ft:(?P<base>[^:]+):(?P<suffix>[^:]*):(?P<job>[a-z0-9][a-z0-9-]{0,62})(:ckpt-step-(?P<step>\d+))?$"
 )
@@ -43,6 +47,16 @@ def check_dataset_id(dataset_id: str) -> str:
             f"{dataset_id!r:.80} is not a data set id.", "It is 64 hexadecimal digits."
         )
     return dataset_id
+
+
+def split_choice(name: str) -> tuple[str, int | Literal["best"] | None]:
+    """The name of a job or a model, and which checkpoint stands behind an @: a step, "best", or None
+    for the newest.
+    """
+    found = _CHOICE.match(name)
+    if found is None:
+        return name, None
+    return found["plain"], BEST if found["choice"] == BEST else int(found["choice"])
 
 
 @dataclass(frozen=True)

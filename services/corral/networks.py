@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from corral.bases import check_architecture
-from corral.errors import ModelUnsupportedError
+from corral.bases import check_architecture, unloadable
 
 
 def load_network(folder: Path, dtype: torch.dtype) -> Any:
@@ -44,11 +43,3 @@ def load_network(folder: Path, dtype: torch.dtype) -> Any:
             folder, f"{len(absent)} tensors are absent or of a wrong shape: {absent[0]}"
         )
     return network
-
-
-def unloadable(folder: Path, why: str) -> ModelUnsupportedError:
-    """The error that says why a folder can't be loaded, and what can."""
-    return ModelUnsupportedError(
-        f"The model in {folder} can't be loaded: {why}.",
-        "Use a complete Hugging Face folder with safetensors, as save_pretrained writes it.",
-    )

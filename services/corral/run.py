@@ -40,6 +40,8 @@ class TrainingRun(_Frozen):
     spec: TrainingSpec
     # Name of a checkpoint's folder below checkpoints/<job>/ to go on from.
     resume_from: str | None = None
+    # Seconds that it may take to save and end once it is asked to; None: as the launcher has it.
+    stop_seconds: float | None = None
 
     def write(self, run_file: Path) -> None:
         """Write run.json whole or not at all."""
@@ -73,6 +75,16 @@ class Started(_Frozen):
     resumed_step: int = 0
 
 
+class Preparing(_Frozen):
+    """The data set is being tokenized. `total_rows` and `time_left` (seconds) are estimates."""
+
+    kind: Literal["preparing"] = "preparing"
+    time: float
+    rows: int
+    total_rows: int
+    time_left: float
+
+
 class StepDone(_Frozen):
     """One optimizer step."""
 
@@ -89,7 +101,48 @@ class StepDone(_Frozen):
     tokens_per_second: float
     # Seconds, at the pace so far.
     time_left: float
+    # The last evaluation's figures, see EvaluationDone.
     eval_loss: float | None = None
+    stop_rate: float | None = None
+    repetition_rate: float | None = None
+    answer_tokens: float | None = None
+
+
+class SampleAnswer(_Frozen):
+    """A greedy answer of the model as it trains."""
+
+    prompt: str
+    answer: str
+    # The end token included.
+    tokens: int
+    stopped: bool
+    # As corral.text_measures has them.
+    repetition: float
+    looping: bool
+
+
+class EvaluationDone(_Frozen):
+    """What the model is worth after a step. A figure is None where there was nothing to measure:
+    no held-out rows, or no questions.
+    """
+
+    kind: Literal["evaluation"] = "evaluation"
+    time: float
+    step: int
+    # On the held-out rows, nats per label token, and its exponential.
+    eval_loss: float | None = None
+    perplexity: float | None = None
+    # Of the answers: the share that stopped by themselves, the mean share of repeated 4-grams, the
+    # share that ends in a loop, the mean length in tokens.
+    stop_rate: float | None = None
+    repetition_rate: float | None = None
+    looping_rate: float | None = None
+    answer_tokens: float | None = None
+    samples: tuple[SampleAnswer, ...] = ()
+    # What it cost, in seconds; no step's tokens_per_second counts them.
+    evaluation_seconds: float
+    # The best so far, in what the spec's best_by names.
+    is_best: bool = False
 
 
 class CheckpointWritten(_Frozen):
@@ -99,6 +152,9 @@ class CheckpointWritten(_Frozen):
     time: float
     step: int
     folder: str
+    # How long writing it took, and how long of that the training stood still.
+    seconds: float = 0.0
+    stall_seconds: float = 0.0
 
 
 class Ended(_Frozen):
@@ -109,10 +165,11 @@ class Ended(_Frozen):
     # done: the last step is saved. stopped: asked to stop, and saved. failed: code and message.
     outcome: Literal["done", "stopped", "failed"]
     code: str = ""
+    # Why, in a sentence; for a run that is done, why it ended before its last step.
     message: str = ""
 
 
-RunEvent = Started | StepDone | CheckpointWritten | Ended
+RunEvent = Preparing | Started | StepDone | EvaluationDone | CheckpointWritten | Ended
 _EVENT: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="kind")])
 
 
@@ -142,6 +199,11 @@ class LineTail:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+
+    def skip_to_end(self) -> None:
+        """Leave out what the file holds now, a half line at its end not."""
+        while self.new_lines():
+            pass
 
     def new_lines(self, limit: int = 1000) -> list[str]:
         """At most `limit` whole lines, without their newlines."""

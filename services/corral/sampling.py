@@ -13,8 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from corral.errors import InvalidRequestError
 
 MAX_STOPS = 16
+MAX_BIASES = 300
+MAX_ALTERNATIVES = 20
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
 class SamplingOptions(BaseModel):
@@ -42,6 +46,25 @@ class SamplingOptions(BaseModel):
     )
     stop: Annotated[tuple[StopString, ...], Field(max_length=MAX_STOPS)] = Field(
         (), description="The answer ends before the first of these."
+    )
+    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Leave out tokens less likely than this share of the likeliest's; 0: none."
+    )
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        0.0, description="Taken from the logits of tokens that stand in the answer."
+    )
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = Field(
+        0.0, description="Taken from a token's logit as often as it stands in the answer."
+    )
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MAX_BIASES)] = Field(
+        {}, description="Added to the logits of these token ids; -100 forbids, 100 forces."
+    )
+    logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
+        None,
+        description="Report each token's log likelihood, and so many of the likeliest tokens.",
+    )
+    loop_guard: bool = Field(
+        True, description="End an answer that only repeats itself, with finish reason LOOP."
     )
 
 

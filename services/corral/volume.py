@@ -1,7 +1,8 @@
 """Where things lie on the volume. The one place that joins paths below the data folder.
 
-    datasets/<sha256>/          rows (the uploaded bytes), dataset.json
-    runs/<job>/a<attempt>/      run.json, events.jsonl, log.txt, exit.json; in a cluster pod.json, stop.json
+    datasets/<sha256>/          rows (the uploaded bytes), dataset.json, prepared-<key>/ (tokenized)
+    runs/<job>/a<attempt>/      run.json, events.jsonl, log.txt, exit.json; in a cluster pod.json,
+                                stop.json; on Modal modal.json
     checkpoints/<job>/          step-<n>-a<attempt>/ and temporary folders, see corral.checkpoints
     bases/<name>/               base models that were unpacked or imported
     redis/                      the embedded Redis' append-only file

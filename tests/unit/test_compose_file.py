@@ -8,7 +8,12 @@ from typing import Any
 
 import yaml
 
-from corral.settings import DEFAULT_INFERENCE_PORT, DEFAULT_TRAINER_PORT, Settings
+from corral.settings import (
+    DEFAULT_GATEWAY_PORT,
+    DEFAULT_INFERENCE_PORT,
+    DEFAULT_TRAINER_PORT,
+    Settings,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +58,8 @@ def test_clients_find_the_ports_that_they_look_for_by_default() -> None:
     (inference,) = SERVICES["inference"]["ports"]
     assert trainer.endswith(f":-{DEFAULT_TRAINER_PORT}}}:{DEFAULT_TRAINER_PORT}")
     assert inference.endswith(f":-{DEFAULT_INFERENCE_PORT}}}:{DEFAULT_INFERENCE_PORT}")
+    (gateway,) = SERVICES["gateway"]["ports"]
+    assert gateway.endswith(f":-{DEFAULT_GATEWAY_PORT}}}:{DEFAULT_GATEWAY_PORT}")
 
 
 def test_a_container_is_not_killed_before_its_process_has_drained() -> None:

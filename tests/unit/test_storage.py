@@ -7,7 +7,7 @@ import errno
 import pytest
 from safetensors import SafetensorError
 
-from corral.errors import StorageFullError
+from corral.errors import StorageFailedError, StorageFullError
 from corral.storage import storage_errors
 
 
@@ -25,6 +25,12 @@ def test_safetensors_own_error_for_a_full_disk_counts_too() -> None:
     error = SafetensorError("I/O error: No space left on device (os error 28)")
     with pytest.raises(StorageFullError), storage_errors("step 3"):
         raise error
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE])
+def test_a_volume_that_does_not_work_is_said_too(number: int) -> None:
+    with pytest.raises(StorageFailedError, match="at step 3"), storage_errors("step 3"):
+        raise OSError(number, "the system's words")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,14 @@ def context_length(folder: Path) -> int:
     raise ModelUnsupportedError(f"{folder / CONFIG_FILE} does not say how long the context is.")
 
 
+def unloadable(folder: Path, why: str) -> ModelUnsupportedError:
+    """The error that says why a folder can't be loaded, and what can."""
+    return ModelUnsupportedError(
+        f"The model in {folder} can't be loaded: {why}.",
+        "Use a complete Hugging Face folder with safetensors, as save_pretrained writes it.",
+    )
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The object in config.json. Raises ModelUnsupportedError where there is none."""
     path = folder / CONFIG_FILE

@@ -1,7 +1,7 @@
 """A Llama model in a GGUF file as a Hugging Face folder: tensors, config and byte-level tokenizer.
 
 Reverses llama.cpp's convert_hf_to_gguf.py for the one kind of file that Corral ships with: `llama`
-architecture, `gpt2` vocabulary, `smollm` splitting, tied embeddings. Knows nothing of where files
+architecture, `gpt2` vocabulary split as in `_SPLITTINGS`. Knows nothing of where files
 come from or go to.
 """
 
@@ -37,13 +37,29 @@ _LAYER_NAMES = {
 _NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
 }
+_HEAD = "output.weight"
 _SPECIAL_NAMES = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
     "unk_token": "unknown_token_id",
     "pad_token": "padding_token_id",
 }
+
+
+def _gpt2_splitting() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
+def _smollm_splitting() -> pre_tokenizers.PreTokenizer:
+    """Each digit on its own, then GPT-2's splitting."""
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([digits, _gpt2_splitting()])
+
+
+# By llama.cpp's names for them.
+_SPLITTINGS = {"gpt-2": _gpt2_splitting, "smollm": _smollm_splitting}
 
 
 @dataclass(frozen=True)
@@ -58,13 +74,24 @@ class LlamaFile:
 
         Raises ModelUnsupportedError for another kind of model.
         """
-        file = cls(gguf.GGUFReader(path))
+        try:
+            file = cls(gguf.GGUFReader(path))
+        except (OSError, ValueError) as error:
+            raise ModelUnsupportedError(f"{path} is no GGUF file: {error}.") from error
         kind = tuple(
             file.value(key)
             for key in ("general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre")
         )
-        if kind != ("llama", "gpt2", "smollm"):
-            raise ModelUnsupportedError(f"{path} is of kind {kind}, which can't be unpacked.")
+        if kind[:2] != ("llama", "gpt2") or kind[2] not in _SPLITTINGS:
+            raise ModelUnsupportedError(
+                f"{path} is of kind {kind}, which can't be unpacked.",
+                f"Llama models whose splitting is {' or '.join(_SPLITTINGS)} can.",
+            )
+        if any(stored.name == "rope_freqs.weight" for stored in file.reader.tensors):
+            raise ModelUnsupportedError(
+                f"{path} scales its rotary embedding, which can't be unpacked.",
+                "Take the model's Hugging Face folder.",
+            )
         return file
 
     def write_model(self, folder: Path) -> None:
@@ -122,8 +149,8 @@ class LlamaFile:
             "rms_norm_eps": float(f"{self._llama('attention.layer_norm_rms_epsilon'):.6g}"),
             "rope_theta": theta,
             "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-            # The file has no tensor "output.weight": the head is the embedding.
-            "tie_word_embeddings": True,
+            # Where the file has no head of its own, that is the embedding.
+            "tie_word_embeddings": not any(t.name == _HEAD for t in self.reader.tensors),
             "vocab_size": self._llama("vocab_size"),
             "dtype": "float32",
             **self._token_ids(),
@@ -144,13 +171,7 @@ class LlamaFile:
         merges = [tuple(m.split(" ", 1)) for m in self.value("tokenizer.ggml.merges")]
         vocabulary = {token: number for number, token in enumerate(self._tokens)}
         tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-        # llama.cpp's "smollm": each digit on its own, then GPT-2's splitting.
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )
+        tokenizer.pre_tokenizer = _SPLITTINGS[self.value("tokenizer.ggml.pre")]()
         tokenizer.decoder = decoders.ByteLevel()
         types = self.value("tokenizer.ggml.token_type")
         tokenizer.add_special_tokens(

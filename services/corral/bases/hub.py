@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from corral.bases.architecture import ARCHITECTURES, CONFIG_FILE
 from corral.errors import HubUnavailableError, ModelNotFoundError
@@ -36,6 +37,36 @@ def find_on_hub(model: str, patterns: tuple[str, ...], *, download: bool) -> Pat
     if not download:
         raise ModelNotFoundError(f"{model} is not on this machine.")
     return _download(model, patterns)
+
+
+def pull_from_hub(model: str, on_bytes: Callable[[int, int], None]) -> Path:
+    """Fetch what is missing of a hub id; `on_bytes` hears bytes done and bytes in all, from other
+    threads. What an earlier attempt left unfinished is gone on with. Raises like `find_on_hub`.
+    """
+    if not _ID.fullmatch(model):
+        raise _unknown(model)
+    return _download(model, MODEL_PATTERNS, _reporting(on_bytes))
+
+
+def _reporting(on_bytes: Callable[[int, int], None]) -> type[Any]:
+    """A class of progress bars, as the hub's library wants one, that draws nothing and tells."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]  # no stubs
+        """Of several bars the library makes, the one of bytes on the disk counts for all files."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.tells = kwargs.pop("name", "") == "huggingface_hub.snapshot_download"
+            self.done = 0
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.done += int(n or 0)
+            if self.tells:
+                on_bytes(self.done, max(self.done, int(self.total or 0)))
+            return None
+
+    return Bar
 
 
 def list_cached() -> Iterator[str]:
@@ -86,13 +117,18 @@ def _weights(patterns: tuple[str, ...]) -> bool:
     return "*.safetensors" in patterns
 
 
-def _download(model: str, patterns: tuple[str, ...]) -> Path:
+def _download(model: str, patterns: tuple[str, ...], bars: type[Any] | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         return Path(
-            snapshot_download(model, allow_patterns=list(patterns), ignore_patterns=list(_IGNORED))
+            snapshot_download(
+                model,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(_IGNORED),
+                tqdm_class=bars,
+            )
         )
     except GatedRepoError as error:
         raise ModelNotFoundError(

@@ -34,7 +34,7 @@ def place_folder(target: Path, write: Callable[[Path], None]) -> Path:
         try:
             with storage_errors(target.name):
                 write(folder)
-                _publish(folder)
+                fsync_folder(folder)
             folder.rename(target)
         except OSError:
             if target.is_dir():  # a shared volume whose locks do not reach across machines
@@ -52,7 +52,8 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _publish(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make a folder of files readable for everyone who shares the volume, and durable."""
     for path in (*folder.iterdir(), folder):
         # mkdtemp and safetensors let only their owner read; the volume is shared.
         path.chmod(0o755 if path.is_dir() else 0o644)

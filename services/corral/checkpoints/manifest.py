@@ -37,7 +37,21 @@ class Metrics(_Frozen):
 
     loss: float
     epoch: float
+    # Of the evaluation at its step, if there was one, as corral.run.EvaluationDone has them.
     eval_loss: float | None = None
+    perplexity: float | None = None
+    stop_rate: float | None = None
+    repetition_rate: float | None = None
+
+
+class AdapterEntry(_Frozen):
+    """The LoRA adapter beside the merged weights, in peft's format: its folder within the checkpoint,
+    and the sha256 of the weights of the base model that it belongs to. Checkpoints whose bases have
+    the same hash can share one.
+    """
+
+    folder: str
+    base_sha256: str
 
 
 class Manifest(_Frozen):
@@ -58,6 +72,8 @@ class Manifest(_Frozen):
     dataset_id: str
     metrics: Metrics
     created_at: float
+    # Where only an adapter was trained; the weights are merged all the same.
+    adapter: AdapterEntry | None = None
     files: dict[str, FileEntry] = Field(min_length=1)
 
     @property
@@ -82,10 +98,12 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
 
 
-def verify(folder: Path, *, with_state: bool = True) -> Manifest:
+def verify(folder: Path, *, with_state: bool = True, with_hashes: bool = True) -> Manifest:
     """Check that every file is there, of its size and hash, and return the manifest.
 
-    Without `with_state` the training state, two thirds of the bytes, is left unread. Raises CheckpointCorruptError naming the first file that differs.
+    Without `with_state` the training state, two thirds of the bytes, is not looked at; without
+    `with_hashes` no file is read, and sizes alone are compared. Raises CheckpointCorruptError naming
+    the first file that differs.
     """
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
@@ -96,9 +114,18 @@ def verify(folder: Path, *, with_state: bool = True) -> Manifest:
             raise CheckpointCorruptError(f"{folder}: {name!r} lies outside the checkpoint.")
         if not path.is_file():
             raise CheckpointCorruptError(f"{folder}: {name} is missing.")
-        if path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
+        is_whole = path.stat().st_size == entry.size
+        if not is_whole or (with_hashes and sha256_of(path) != entry.sha256):
             raise CheckpointCorruptError(f"{folder}: {name} is not what was written.")
     return manifest
+
+
+def weights_hash(folder: Path) -> str:
+    """sha256 of a base model's weights: of its one .safetensors file, or of the hashes of several in
+    the order of their names.
+    """
+    hashes = [sha256_of(path) for path in sorted(folder.glob("*.safetensors"))]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import BinaryIO
 
 from corral.data.conversation import Conversation
 from corral.data.encoding import EncodedRow, encode_rows
+from corral.data.examples import TokenizedExample, cut
 from corral.data.problems import Problem
 from corral.data.raw_rows import RawRow
 from corral.data.reading import read_rows
@@ -39,12 +41,16 @@ def check_structure(stream: BinaryIO) -> Report:
 
 
 def check_for_training(
-    stream: BinaryIO, template: PromptTemplate, tokenizer: TextTokenizer, max_length: int
+    stream: BinaryIO,
+    template: PromptTemplate,
+    tokenizer: TextTokenizer,
+    max_length: int,
+    keep: Callable[[TokenizedExample], None] | None = None,
 ) -> Report:
     """Check also how the rows render, and how many tokens they become.
 
     A row of which no trained token is left within `max_length` tokens is an error, one whose answer
-    is cut a warning.
+    is cut a warning. `keep` is given each row as the example that a run would make of it.
     """
     tally = _Tally()
     counts = _TokenCounts(max_length)
@@ -54,6 +60,8 @@ def check_for_training(
         if row.encoded is not None:
             problems += _cut_problems(row, row.encoded, max_length)
             counts.add(row.encoded)
+            if keep is not None:
+                keep(cut(row.encoded, max_length))
             if len(examples) < _EXAMPLES and not any(p.severity == "error" for p in problems):
                 examples.append(_example(row.raw, row.encoded, tokenizer, max_length))
         tally.add(row.raw, row.conversation, problems)
@@ -102,6 +110,7 @@ class _TokenCounts:
             trained=self._trained,
             too_long=sum(length > self._max_length for length in ordered),
             max_length=self._max_length,
+            histogram=tuple(sorted(Counter(ordered).items())),
         )
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 from corral.data.encoding import encode_rows
 from corral.data.templates import PromptTemplate
-from corral.data.tokenizing import TextTokenizer
+from corral.data.tokenizing import Encoded, TextTokenizer
 from corral.errors import DatasetError
 
 
@@ -23,45 +23,44 @@ class TokenizedExample:
 
     # 32 bits each.
     ids: array[int]
-    # 1 where the token is a label, else 0.
+    # 1 where the token is trained on, else 0.
     trained: bytes
 
+    @property
+    def label_count(self) -> int:
+        """Labels: tokens that are trained on. The first token has nothing that predicts it."""
+        return self.trained.count(1, 1)
 
-def load_examples(
-    path: Path, template: PromptTemplate, tokenizer: TextTokenizer, max_length: int
-) -> list[TokenizedExample]:
-    """All rows of a file, each cut to `max_length` tokens.
+
+def tokenize(
+    stream: BinaryIO, template: PromptTemplate, tokenizer: TextTokenizer, max_length: int
+) -> Iterator[TokenizedExample]:
+    """All rows of a file in order, each cut to `max_length` tokens.
 
     Raises DatasetError for a row that can't be trained on: a job's rows were checked before.
     """
-    examples: list[TokenizedExample] = []
-    with path.open("rb") as stream:
-        for row in encode_rows(stream, template, tokenizer):
-            if row.encoded is None:
-                raise DatasetError(f"{path}: {row.problems[0]}")
-            trained = bytes(row.encoded.trained[:max_length])
-            if not any(trained):
-                where = f"line {row.raw.line} (row {row.raw.index})"
-                raise DatasetError(
-                    f"{path}: {where}: max_length {max_length} cuts its answer away."
-                )
-            examples.append(TokenizedExample(array("I", row.encoded.ids[:max_length]), trained))
-    if not examples:
-        raise DatasetError(f"{path} has no rows.")
-    return examples
+    for row in encode_rows(stream, template, tokenizer):
+        if row.encoded is None:
+            raise DatasetError(f"The data set can't be trained on: {row.problems[0]}")
+        example = cut(row.encoded, max_length)
+        if not example.label_count:
+            where = f"line {row.raw.line} (row {row.raw.index})"
+            raise DatasetError(f"{where}: max_length {max_length} cuts its answer away.")
+        yield example
 
 
-def split_examples(
-    examples: Sequence[TokenizedExample], eval_split: float, seed: int
-) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
-    """Examples to train on and examples to hold out, both in their old order.
+def cut(encoded: Encoded, max_length: int) -> TokenizedExample:
+    """The first `max_length` tokens of a row."""
+    ids, trained = encoded.ids[:max_length], encoded.trained[:max_length]
+    return TokenizedExample(array("I", ids), bytes(trained))
 
-    The same for the same number of examples and the same seed. Of a share above 0 at least one is
-    held out, and at least one is trained on.
+
+def held_out_rows(count: int, eval_split: float, seed: int) -> list[int]:
+    """Which of `count` rows are held out for evaluation, ascending.
+
+    The same for the same count and seed. Of a share above 0 at least one is held out, and at least
+    one is trained on.
     """
-    count = len(examples)
     held = min(max(1, round(count * eval_split)), count - 1) if eval_split > 0 else 0
     # Not for secrets: the same seed has to give the same split.
-    chosen = set(random.Random(seed).sample(range(count), held))  # noqa: S311
-    train = [example for at, example in enumerate(examples) if at not in chosen]
-    return train, [examples[at] for at in sorted(chosen)]
+    return sorted(random.Random(seed).sample(range(count), held))  # noqa: S311

@@ -33,6 +33,8 @@ class TokenStats(_Frozen):
     # Rows longer than the maximum, which are cut to it.
     too_long: int
     max_length: int
+    # How many rows there are of each length, lengths ascending: what a plan is made from.
+    histogram: tuple[tuple[int, int], ...] = ()
 
 
 class ExamplePiece(_Frozen):

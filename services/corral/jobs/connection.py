@@ -25,6 +25,8 @@ _SCRIPTS = (
     "list",
     "count",
     "cancel",
+    "pause",
+    "resume",
     "delete",
     "claim",
     "renew",

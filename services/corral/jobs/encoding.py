@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,7 @@ from corral.jobs.records import (
     Measured,
     Progress,
     PublishedCheckpoint,
+    Spent,
     Submission,
 )
 from corral.spec import TrainingSpec
@@ -50,9 +52,11 @@ def job_of(fields: Mapping[str, str]) -> Job:
         failure=_failure(fields.get("failure", "")),
         checkpoints=_checkpoints(fields),
         created_at=float(fields["created_at"]),
-        started_at=_time(fields.get("started_at", "")),
-        finished_at=_time(fields.get("finished_at", "")),
+        started_at=_number(fields.get("started_at", "")),
+        finished_at=_number(fields.get("finished_at", "")),
         last_event=int(fields["last_event"]),
+        cost=_number(fields.get("cost", "")),
+        metadata=json.loads(fields.get("metadata", "") or "{}"),
     )
 
 
@@ -67,6 +71,8 @@ def event_of(entry_id: str, fields: Mapping[str, str]) -> Event:
 def fingerprint(submission: Submission) -> str:
     """Hex digest of what was asked for: two requests are the same when theirs are."""
     asked = f"{submission.dataset_id}\n{submission.spec.model_dump_json()}"
+    if submission.metadata:
+        asked += f"\n{json.dumps(submission.metadata, sort_keys=True)}"
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
@@ -74,6 +80,12 @@ def newest_progress(bodies: Sequence[EventBody]) -> Progress | None:
     """The progress of the last measurement among some events."""
     measured = [body.progress for body in bodies if isinstance(body, Measured)]
     return measured[-1] if measured else None
+
+
+def newest_cost(bodies: Sequence[EventBody]) -> float | None:
+    """What a job has cost by the last of some events that says it."""
+    spent = [body.cost for body in bodies if isinstance(body, Spent) and body.cost is not None]
+    return spent[-1] if spent else None
 
 
 def token_before(rank: str) -> str:
@@ -113,5 +125,5 @@ def _failure(text: str) -> Failure | None:
     return Failure.model_validate_json(text) if text else None
 
 
-def _time(text: str) -> float | None:
+def _number(text: str) -> float | None:
     return float(text) if text else None

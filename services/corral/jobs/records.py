@@ -10,17 +10,23 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from corral.judging import best_of
 from corral.names import ModelName
+from corral.run import SampleAnswer
 from corral.spec import TrainingSpec
 
 
 class JobState(StrEnum):
-    """Where a job is on its way. The last three are its ends."""
+    """Where a job is on its way; `is_end` tells its ends. PAUSING is on the way to PAUSED, where nothing
+    of it runs until it is resumed.
+    """
 
     QUEUED = "QUEUED"
     STARTING = "STARTING"
     RUNNING = "RUNNING"
     CANCELLING = "CANCELLING"
+    PAUSING = "PAUSING"
+    PAUSED = "PAUSED"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -55,7 +61,13 @@ class Progress(_Frozen):
     loss: float
     tokens_per_second: float
     time_left: float
+    # The last evaluation's.
     eval_loss: float | None = None
+    stop_rate: float | None = None
+    repetition_rate: float | None = None
+    answer_tokens: float | None = None
+    # US dollars that the job has cost so far; None where nobody bills for it.
+    cost: float | None = None
 
 
 class PublishedCheckpoint(_Frozen):
@@ -67,7 +79,10 @@ class PublishedCheckpoint(_Frozen):
     folder: str
     size_bytes: int
     loss: float
+    # Of the evaluation at its step, if there was one.
     eval_loss: float | None = None
+    stop_rate: float | None = None
+    repetition_rate: float | None = None
     is_final: bool = False
     created_at: float
 
@@ -95,6 +110,18 @@ class Job(_Frozen):
     finished_at: float | None = None
     # Number of the newest event, from 1; 0 before the first.
     last_event: int = 0
+    # US dollars so far; None where nobody bills for it, or the price is not known.
+    cost: float | None = None
+    # Notes of whoever created it.
+    metadata: dict[str, str] = {}
+
+    @property
+    def best(self) -> PublishedCheckpoint | None:
+        """The best of its kept checkpoints, the earliest of equals; None where nothing was measured
+        to judge them by.
+        """
+        metric = self.spec.best_by
+        return None if metric is None else best_of(self.checkpoints, metric)
 
     @property
     def model_name(self) -> ModelName:
@@ -123,6 +150,33 @@ class Measured(_Frozen):
     gradient_norm: float
 
 
+class Evaluated(_Frozen):
+    """What the model is worth after a step, as corral.run.EvaluationDone has it."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    step: int
+    eval_loss: float | None = None
+    perplexity: float | None = None
+    stop_rate: float | None = None
+    repetition_rate: float | None = None
+    looping_rate: float | None = None
+    answer_tokens: float | None = None
+    samples: tuple[SampleAnswer, ...] = ()
+    evaluation_seconds: float
+    is_best: bool = False
+
+
+class Spent(_Frozen):
+    """What a backend bills for, as corral.launchers.base.Spending has it."""
+
+    kind: Literal["spent"] = "spent"
+    gpu: str
+    queued_seconds: float
+    running_seconds: float
+    # US dollars of the whole job so far.
+    cost: float | None
+
+
 class Logged(_Frozen):
     """A line that the run printed."""
 
@@ -138,7 +192,8 @@ class CheckpointPublished(_Frozen):
 
 
 EventBody = Annotated[
-    StateChanged | Measured | Logged | CheckpointPublished, Field(discriminator="kind")
+    StateChanged | Measured | Evaluated | Spent | Logged | CheckpointPublished,
+    Field(discriminator="kind"),
 ]
 
 
@@ -158,3 +213,4 @@ class Submission(_Frozen):
     spec: TrainingSpec
     dataset_id: str
     idempotency_key: str = ""
+    metadata: dict[str, str] = {}

@@ -19,6 +19,7 @@ Knows nothing of gRPC, launchers or files.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
@@ -94,6 +95,7 @@ class RedisJobStore:
             encoding.fingerprint(submission),
             submission.spec.model_dump_json(),
             submission.dataset_id,
+            json.dumps(submission.metadata),
         )
         if status == "conflict":
             raise ConflictError(
@@ -148,6 +150,22 @@ class RedisJobStore:
             raise ConflictError(f"{job_id} can't be cancelled: it has ended as {rest[0]}.")
         return _job(rest[0])
 
+    async def pause(self, job_id: str) -> Job:
+        status, *rest = await self._redis.call("pause", job_id)
+        if status == "not_found":
+            raise _not_found(job_id)
+        if status == "conflict":
+            raise ConflictError(f"{job_id} can't be paused: it is {rest[0]}.")
+        return _job(rest[0])
+
+    async def resume(self, job_id: str) -> Job:
+        status, *rest = await self._redis.call("resume", job_id)
+        if status == "not_found":
+            raise _not_found(job_id)
+        if status == "conflict":
+            raise ConflictError(f"{job_id} can't be resumed: it is {rest[0]}.")
+        return _job(rest[0])
+
     async def delete(self, job_id: str) -> None:
         status, *rest = await self._redis.call("delete", job_id)
         if status == "not_found":
@@ -191,7 +209,9 @@ class RedisJobStore:
         progress = encoding.newest_progress(bodies)
         events = [text for body in bodies for text in (body.kind, body.model_dump_json())]
         newest = progress.model_dump_json() if progress else ""
-        return await self._fenced("record", job_id, attempt, newest, *events)
+        cost = encoding.newest_cost(bodies)
+        spent = "" if cost is None else repr(cost)
+        return await self._fenced("record", job_id, attempt, newest, spent, *events)
 
     async def publish(self, job_id: str, attempt: int, checkpoint: PublishedCheckpoint) -> Job:
         return await self._fenced(
@@ -207,11 +227,16 @@ class RedisJobStore:
         return await self._fenced("unpublish", job_id, attempt, *steps)
 
     async def finish(
-        self, job_id: str, attempt: int, state: JobState, failure: Failure | None = None
+        self,
+        job_id: str,
+        attempt: int,
+        state: JobState,
+        failure: Failure | None = None,
+        reason: str = "",
     ) -> Job:
         assert state.is_end
         assert (failure is not None) == (state is JobState.FAILED)
-        reason = failure.message if failure else ""
+        reason = failure.message if failure else reason
         why = failure.model_dump_json() if failure else ""
         return await self._fenced("finish", job_id, attempt, state, reason, why)
 

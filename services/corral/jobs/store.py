@@ -41,7 +41,7 @@ class JobStore(Protocol):
     async def submit(self, submission: Submission) -> Job:
         """Queue a job, durably before this returns.
 
-        The same idempotency key with the same data set and spec gives the job it made before;
+        The same idempotency key with the same data set, spec and metadata gives the job it made before;
         with others it raises ConflictError.
         """
 
@@ -66,6 +66,21 @@ class JobStore(Protocol):
         Cancelling twice changes nothing. Raises JobNotFoundError; ConflictError on an ended job.
         """
 
+    async def pause(self, job_id: str) -> Job:
+        """A queued job is PAUSED at once, a running one PAUSING until its worker has stopped it with a
+        checkpoint and released it.
+
+        Pausing twice changes nothing. Raises JobNotFoundError; ConflictError on a job that is
+        cancelled or has ended.
+        """
+
+    async def resume(self, job_id: str) -> Job:
+        """A paused job is queued again in its old place; one that is PAUSING is as soon as it has
+        stopped. A job that goes on anyway stays as it is.
+
+        Raises JobNotFoundError; ConflictError on a job that is cancelled or has ended.
+        """
+
     async def delete(self, job_id: str) -> None:
         """Forget an ended job. Raises JobNotFoundError; ConflictError before its end."""
 
@@ -82,7 +97,7 @@ class JobStore(Protocol):
         """Take the next job: the one that this worker still holds, since it must have died with it;
         else one whose lease ran out; else the oldest queued; None if none.
 
-        Atomic: raises the attempt, moves the job to STARTING (CANCELLING stays) and starts the
+        Atomic: raises the attempt, moves the job to STARTING (CANCELLING and PAUSING stay), starts the
         lease. The job still carries the last attempt's handle, so that its run can be ended.
         """
 
@@ -90,7 +105,7 @@ class JobStore(Protocol):
         """Return when a job may be there to claim, after `seconds` at the latest."""
 
     async def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Job:
-        """Extend the lease; returns the job, in which a wish to cancel shows."""
+        """Extend the lease; returns the job, in which a wish to cancel or to pause shows."""
 
     async def started(self, job_id: str, attempt: int, handle: str) -> Job:
         """Record the launcher's handle; called before anything depends on it."""
@@ -110,11 +125,19 @@ class JobStore(Protocol):
         """Hide checkpoints, before their folders are removed."""
 
     async def finish(
-        self, job_id: str, attempt: int, state: JobState, failure: Failure | None = None
+        self,
+        job_id: str,
+        attempt: int,
+        state: JobState,
+        failure: Failure | None = None,
+        reason: str = "",
     ) -> Job:
-        """Move to an end state and give the lease back. A failure goes with FAILED, and only there."""
+        """Move to an end state and give the lease back. A failure goes with FAILED, and only there;
+        its message is then the reason.
+        """
 
     async def release(self, job_id: str, attempt: int, reason: str, strike: bool = False) -> Job:
         """Give the job back to the front of the queue, e.g. when the worker shuts down or the run
-        died. With `strike`, counts an attempt that got nowhere. A CANCELLING job is CANCELLED.
+        died. With `strike`, counts an attempt that got nowhere. A CANCELLING job is CANCELLED, a
+        PAUSING one PAUSED.
         """

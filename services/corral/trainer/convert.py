@@ -6,15 +6,17 @@ calls, Redis or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from corral import formatting
 from corral.errors import InvalidRequestError
 from corral.jobs.records import (
     CheckpointPublished,
+    Evaluated,
     Event,
     Failure,
     Job,
@@ -23,11 +25,15 @@ from corral.jobs.records import (
     Measured,
     Progress,
     PublishedCheckpoint,
+    Spent,
 )
 from corral.names import ModelName
 from corral.spec import TrainingSpec
 from corral.v1 import trainer_pb2 as pb
 
+MOST_METADATA = 16
+LONGEST_METADATA_KEY = 64
+LONGEST_METADATA_VALUE = 512
 # The longest that a Duration holds: about 10,000 years.
 _LONGEST_SECONDS = 315_576_000_000
 
@@ -79,20 +85,42 @@ def states_from_proto(states: Sequence[pb.JobState]) -> tuple[JobState, ...]:
         ) from None
 
 
+def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """A creator's notes. Raises InvalidRequestError where there are too many, or too long ones."""
+    if len(metadata) > MOST_METADATA:
+        raise InvalidRequestError(f"metadata: more than {MOST_METADATA} entries.")
+    for key, value in metadata.items():
+        if len(key) > LONGEST_METADATA_KEY:
+            raise InvalidRequestError(
+                f"metadata: the key {key!r:.80} has more than {LONGEST_METADATA_KEY} characters."
+            )
+        if len(value) > LONGEST_METADATA_VALUE:
+            raise InvalidRequestError(
+                f"metadata.{key}: more than {LONGEST_METADATA_VALUE} characters."
+            )
+    return dict(metadata)
+
+
 def job_to_proto(job: Job) -> pb.TrainingJob:
     """A job as clients see it."""
+    best = job.best
     message = pb.TrainingJob(
         id=job.id,
         state=state_to_proto(job.state),
         spec=spec_to_proto(job.spec),
         dataset_id=job.dataset_id,
         attempt=job.attempt,
-        checkpoints=[checkpoint_to_proto(one, job.model_name) for one in job.checkpoints],
+        checkpoints=[
+            checkpoint_to_proto(one, job.model_name, is_best=one is best) for one in job.checkpoints
+        ],
         fine_tuned_model=str(job.model_name) if job.checkpoints else "",
         effective_batch_size=job.spec.effective_batch_size,
         created_at=timestamp(job.created_at),
         last_event=job.last_event,
+        metadata=job.metadata,
     )
+    if job.cost is not None:
+        message.cost = job.cost
     if job.progress is not None:
         message.progress.CopyFrom(progress_to_proto(job.progress))
     if job.failure is not None:
@@ -112,8 +140,12 @@ def progress_to_proto(progress: Progress) -> pb.Progress:
         epoch=progress.epoch,
         loss=progress.loss,
         eval_loss=progress.eval_loss,
+        stop_rate=progress.stop_rate,
+        repetition_rate=progress.repetition_rate,
+        answer_tokens=progress.answer_tokens,
         tokens_per_second=progress.tokens_per_second,
         time_left=duration(progress.time_left),
+        cost=progress.cost,
     )
 
 
@@ -122,7 +154,9 @@ def failure_to_proto(failure: Failure) -> pb.Failure:
     return pb.Failure(code=failure.code, message=failure.message, log_tail=failure.log_tail)
 
 
-def checkpoint_to_proto(checkpoint: PublishedCheckpoint, model: ModelName) -> pb.Checkpoint:
+def checkpoint_to_proto(
+    checkpoint: PublishedCheckpoint, model: ModelName, *, is_best: bool = False
+) -> pb.Checkpoint:
     """A checkpoint under the name that chat knows it by."""
     return pb.Checkpoint(
         model=str(model.at(checkpoint.step)),
@@ -131,12 +165,31 @@ def checkpoint_to_proto(checkpoint: PublishedCheckpoint, model: ModelName) -> pb
         size_bytes=checkpoint.size_bytes,
         loss=checkpoint.loss,
         eval_loss=checkpoint.eval_loss,
+        stop_rate=checkpoint.stop_rate,
+        repetition_rate=checkpoint.repetition_rate,
         is_final=checkpoint.is_final,
+        is_best=is_best,
         created_at=timestamp(checkpoint.created_at),
     )
 
 
 # ---------------------------------------------------------------- events
+
+
+def evaluation_to_proto(evaluation: Evaluated) -> pb.Evaluation:
+    """What the model was worth after a step."""
+    return pb.Evaluation(
+        step=evaluation.step,
+        eval_loss=evaluation.eval_loss,
+        perplexity=evaluation.perplexity,
+        stop_rate=evaluation.stop_rate,
+        repetition_rate=evaluation.repetition_rate,
+        looping_rate=evaluation.looping_rate,
+        answer_tokens=evaluation.answer_tokens,
+        samples=[pb.SampleAnswer(**sample.model_dump()) for sample in evaluation.samples],
+        took=duration(evaluation.evaluation_seconds),
+        is_best=evaluation.is_best,
+    )
 
 
 def event_to_proto(event: Event, model: ModelName) -> pb.TrainingEvent:
@@ -149,6 +202,10 @@ def event_to_proto(event: Event, model: ModelName) -> pb.TrainingEvent:
         message.metrics.progress.CopyFrom(progress_to_proto(body.progress))
         message.metrics.learning_rate = body.learning_rate
         message.metrics.gradient_norm = body.gradient_norm
+    elif isinstance(body, Evaluated):
+        message.evaluation.CopyFrom(evaluation_to_proto(body))
+    elif isinstance(body, Spent):
+        message.log_line.text = spent_sentence(body)
     elif isinstance(body, Logged):
         message.log_line.text = body.text
     elif isinstance(body, CheckpointPublished):
@@ -159,3 +216,11 @@ def event_to_proto(event: Event, model: ModelName) -> pb.TrainingEvent:
         if body.failure is not None:
             message.state_change.failure.CopyFrom(failure_to_proto(body.failure))
     return message
+
+
+def spent_sentence(spent: Spent) -> str:
+    """What a run has had and cost, for a line of its log."""
+    queued = formatting.duration(spent.queued_seconds)
+    running = formatting.duration(spent.running_seconds)
+    cost = "" if spent.cost is None else f", ${spent.cost:.4f} so far"
+    return f"On {spent.gpu}: {queued} in the queue, {running} running{cost}."

@@ -6,7 +6,7 @@ Knows nothing of calls or files.
 from __future__ import annotations
 
 from corral.data.problems import Problem
-from corral.data.report import Report
+from corral.data.report import RenderedExample, Report, TokenStats
 from corral.trainer.convert import timestamp
 from corral.trainer.datasets import StoredDataset
 from corral.v1 import trainer_pb2 as pb
@@ -49,4 +49,30 @@ def problem_to_proto(problem: Problem) -> pb.RowProblem:
         message=problem.message,
         excerpt=problem.excerpt,
         severity=_SEVERITIES[problem.severity],
+    )
+
+
+def checked_to_proto(report: Report) -> pb.CheckDatasetResponse:
+    """A report that was made with a template and a tokenizer."""
+    return pb.CheckDatasetResponse(
+        report=report_to_proto(report),
+        tokens=report.tokens and tokens_to_proto(report.tokens),
+        examples=map(example_to_proto, report.examples),
+    )
+
+
+def tokens_to_proto(tokens: TokenStats) -> pb.TokenStats:
+    """How many tokens the rows have."""
+    return pb.TokenStats(
+        **tokens.model_dump(exclude={"histogram"}),
+        histogram=[pb.TokenLengths(length=n, rows=rows) for n, rows in tokens.histogram],
+    )
+
+
+def example_to_proto(example: RenderedExample) -> pb.RenderedExample:
+    """A row as the model will see it."""
+    return pb.RenderedExample(
+        row=example.row,
+        line=example.line,
+        pieces=[pb.ExamplePiece(text=one.text, trained=one.trained) for one in example.pieces],
     )

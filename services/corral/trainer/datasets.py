@@ -3,6 +3,7 @@
     datasets/<sha256>/rows            the uploaded bytes
     datasets/<sha256>/dataset.json    name, size, time and the report on the rows
     datasets/<sha256>/checked-*.json  reports for a template and tokenizer, see corral.trainer.admission
+    datasets/<sha256>/prepared-*/     the rows tokenized, see corral.data.prepared
 
 A folder appears whole, by rename. Knows nothing of jobs or gRPC.
 """
@@ -16,7 +17,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -132,6 +133,17 @@ class DatasetStore:
         """Raises DatasetNotFoundError; InvalidRequestError for what is no id."""
         return await asyncio.to_thread(_read, self._volume.dataset(dataset_id))
 
+    async def read(self, dataset_id: str) -> AsyncGenerator[bytes]:
+        """The bytes that were uploaded, in chunks. Raises DatasetNotFoundError."""
+        path = self._volume.dataset_rows(dataset_id)
+        try:
+            file = await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError:
+            raise _not_found(dataset_id) from None
+        with file:
+            while chunk := await asyncio.to_thread(file.read, MAX_CHUNK_BYTES):
+                yield chunk
+
     async def list_page(self, size: int, token: str = "") -> DatasetPage:
         """Data sets newest first. A token stays good while data sets come and go.
 
@@ -181,9 +193,11 @@ def _read(folder: Path) -> StoredDataset:
     try:
         return StoredDataset.model_validate_json((folder / _RECORD_NAME).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise DatasetNotFoundError(
-            f"There is no data set {folder.name}.", "Upload the file again."
-        ) from None
+        raise _not_found(folder.name) from None
+
+
+def _not_found(dataset_id: str) -> DatasetNotFoundError:
+    return DatasetNotFoundError(f"There is no data set {dataset_id}.", "Upload the file again.")
 
 
 def _parse_token(token: str) -> tuple[float, str]:

@@ -22,8 +22,12 @@ from corral.rpc.serving import Register
 from corral.settings import Settings
 from corral.trainer import convert
 from corral.trainer.admission import Admission
-from corral.trainer.dataset_convert import dataset_to_proto
+from corral.trainer.backends import Backends
+from corral.trainer.dataset_convert import checked_to_proto, dataset_to_proto
 from corral.trainer.datasets import DatasetStore
+from corral.trainer.measuring import Measuring
+from corral.trainer.plan_convert import plan_to_proto
+from corral.trainer.planning import Planner
 from corral.trainer.removal import discard, sweep
 from corral.trainer.tasks import end_tasks
 from corral.v1 import trainer_pb2 as pb
@@ -50,7 +54,8 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         self._volume = volume
         self._inference_address = settings.inference_address or f":{settings.inference_port}"
         self._datasets = DatasetStore(volume)
-        self._admission = Admission(volume, self._datasets)
+        self._admission = Admission(volume, self._datasets, Backends(settings))
+        self._planner = Planner(settings, Measuring(volume))
         # A data set must not go between a job's check of it and the job's place in the queue.
         self._dataset_use = asyncio.Lock()
         self._draining = asyncio.Event()
@@ -94,6 +99,14 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         dataset = await self._datasets.get(request.dataset_id)
         return pb.GetDatasetResponse(dataset=dataset_to_proto(dataset))
 
+    async def DownloadDataset(  # noqa: N802
+        self, request: pb.DownloadDatasetRequest, context: Context
+    ) -> AsyncIterator[pb.DownloadDatasetResponse]:
+        dataset = await self._datasets.get(request.dataset_id)
+        async with aclosing(self._datasets.read(dataset.id)) as chunks:
+            async for chunk in chunks:
+                yield pb.DownloadDatasetResponse(chunk=chunk)
+
     async def ListDatasets(  # noqa: N802
         self, request: pb.ListDatasetsRequest, context: Context
     ) -> pb.ListDatasetsResponse:
@@ -122,24 +135,41 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
 
     # ------------------------------------------------------------ jobs
 
+    async def CheckDataset(  # noqa: N802
+        self, request: pb.CheckDatasetRequest, context: Context
+    ) -> pb.CheckDatasetResponse:
+        fields = convert.spec_fields(request.spec)
+        return checked_to_proto(await self._admission.check_rows(request.dataset_id, fields))
+
+    async def PlanTrainingJob(  # noqa: N802
+        self, request: pb.PlanTrainingJobRequest, context: Context
+    ) -> pb.PlanTrainingJobResponse:
+        fields = convert.spec_fields(request.spec)
+        admitted = await self._admission.admit(request.dataset_id, fields)
+        priced = await self._planner.plan(admitted, request.device)
+        return pb.PlanTrainingJobResponse(plan=plan_to_proto(priced))
+
     async def CreateTrainingJob(  # noqa: N802
         self, request: pb.CreateTrainingJobRequest, context: Context
     ) -> pb.CreateTrainingJobResponse:
         if len(request.idempotency_key) > _LONGEST_KEY:
             raise InvalidRequestError(f"idempotency_key: more than {_LONGEST_KEY} characters.")
+        metadata = convert.checked_metadata(request.metadata)
         fields = convert.spec_fields(request.spec)
-        spec = await self._admission.admit(request.dataset_id, fields)
+        admitted = await self._admission.admit(request.dataset_id, fields)
+        self._planner.check(admitted)
         async with self._dataset_use:
             await self._datasets.get(request.dataset_id)
             job = await self._store.submit(
                 Submission(
                     id=new_job_id(),
-                    spec=spec,
+                    spec=admitted.spec,
                     dataset_id=request.dataset_id,
                     idempotency_key=request.idempotency_key,
+                    metadata=metadata,
                 )
             )
-        _log.info("job", job=job.id, model=spec.model, dataset=job.dataset_id)
+        _log.info("job", job=job.id, model=job.spec.model, dataset=job.dataset_id)
         return pb.CreateTrainingJobResponse(job=convert.job_to_proto(job))
 
     async def GetTrainingJob(  # noqa: N802
@@ -187,6 +217,18 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     ) -> pb.CancelTrainingJobResponse:
         job = await self._store.cancel(check_job_id(request.job_id))
         return pb.CancelTrainingJobResponse(job=convert.job_to_proto(job))
+
+    async def PauseTrainingJob(  # noqa: N802
+        self, request: pb.PauseTrainingJobRequest, context: Context
+    ) -> pb.PauseTrainingJobResponse:
+        job = await self._store.pause(check_job_id(request.job_id))
+        return pb.PauseTrainingJobResponse(job=convert.job_to_proto(job))
+
+    async def ResumeTrainingJob(  # noqa: N802
+        self, request: pb.ResumeTrainingJobRequest, context: Context
+    ) -> pb.ResumeTrainingJobResponse:
+        job = await self._store.resume(check_job_id(request.job_id))
+        return pb.ResumeTrainingJobResponse(job=convert.job_to_proto(job))
 
     async def DeleteTrainingJob(  # noqa: N802
         self, request: pb.DeleteTrainingJobRequest, context: Context

@@ -9,19 +9,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from corral.checkpoints.manifest import Metrics
 from corral.errors import TrainingDivergedError
-from corral.run import CheckpointWritten, EventWriter, RunEvent, Started, StepDone, TrainingRun, now
+from corral.planning.memory import Memory
+from corral.run import (
+    CheckpointWritten,
+    EvaluationDone,
+    EventWriter,
+    RunEvent,
+    Started,
+    StepDone,
+    TrainingRun,
+    now,
+)
+from corral.spec import TrainingSpec
+from corral.storage import storage_errors
 from corral.training import parallel
-from corral.training.batches import label_count, make_batch
-from corral.training.evaluation import held_out_loss
+from corral.training.batches import make_batch
+from corral.training.divergence import Explosion, diverged
+from corral.training.early_stopping import reason_to_stop
+from corral.training.evaluation import evaluate
+from corral.training.memory import memory_errors, planned_memory
 from corral.training.model import parameter_count
-from corral.training.optimizer import learning_rate, set_learning_rate
+from corral.training.optimizer import count_step, learning_rate, set_learning_rate
 from corral.training.order import StepPlan
 from corral.training.parallel import Ranks
 from corral.training.preparing import Prepared, prepare
@@ -41,6 +57,8 @@ class StepResult:
     tokens: int
     seconds: float
     wants_stop: bool
+    # Summed over the labels of each micro-batch of the plan, in nats.
+    batch_losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,16 +73,43 @@ class Pace:
         return (time.monotonic() - self.began) / (step - self.first_step) * (total_steps - step)
 
 
-def run(run: TrainingRun, volume: Volume, ranks: Ranks, stop_requested: Callable[[], bool]) -> bool:
-    """Train to the last step, or until `stop_requested` on any rank; both end with a checkpoint.
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended: finished, or stopped on request. `reason` says why it finished early."""
 
-    Returns whether the last step was reached. Raises CorralError for what a user can mend; events
-    up to then are written, the last complete checkpoint stays.
+    finished: bool
+    reason: str = ""
+
+
+def run(
+    run: TrainingRun, volume: Volume, ranks: Ranks, stop_requested: Callable[[], bool]
+) -> RunEnd:
+    """Train to the last step, until early stopping, or until `stop_requested` on any rank; all end
+    with a checkpoint.
+
+    Raises CorralError for what a user can mend; events up to then are written, the last complete
+    checkpoint stays.
     """
     emit = _emitter(run, volume, ranks)
-    prepared = prepare(run, volume, ranks)
+    with memory_errors("loading the model", run.spec, ranks.device):
+        prepared = prepare(run, volume, ranks, emit)
     emit(_started(prepared, ranks))
-    return _steps(prepared, ranks, emit, stop_requested)
+    plan = partial(_planned_memory, prepared, ranks)
+    try:
+        with memory_errors("the training's steps", prepared.spec, ranks.device, plan):
+            return _steps(prepared, ranks, emit, stop_requested)
+    except TrainingDivergedError:
+        # Every rank is here, at the same step, so the checkpoint under way can still be completed.
+        for checkpoint in prepared.saver.finish():
+            emit(checkpoint)
+        raise
+
+
+def _planned_memory(prepared: Prepared, ranks: Ranks) -> Memory:
+    base, tokenizer = prepared.saver.identity.base, prepared.saver.tokenizer
+    return planned_memory(
+        prepared.spec, base, tokenizer.vocab_size, prepared.train, ranks.device
+    )
 
 
 def _steps(
@@ -72,24 +117,38 @@ def _steps(
     ranks: Ranks,
     emit: Callable[[RunEvent], None],
     stop_requested: Callable[[], bool],
-) -> bool:
-    state, total = prepared.state, prepared.total_steps
+) -> RunEnd:
+    state, total, spec = prepared.state, prepared.total_steps, prepared.spec
+    newest: EvaluationDone | None = None
     pace = Pace(time.monotonic(), state.step)
+    explosion = Explosion(prepared.saver.tokenizer.vocab_size)
     for plan in prepared.order.steps(state.cursor):
         if state.step >= total:
             break
-        state = RunState(state.step + 1, plan.after)
+        state = replace(state, step=state.step + 1, cursor=plan.after)
         result = optimizer_step(prepared, plan, state.step, ranks, stop_requested())
-        is_due = state.step % prepared.spec.checkpoint_every == 0
-        saves = result.wants_stop or is_due or state.step == total
-        eval_loss = _evaluate(prepared, ranks) if saves else None
-        done = _step_done(prepared, state, result, eval_loss, pace)
+        if explosion.after(result.loss):
+            what = f"The loss has exploded: at step {state.step} it is {result.loss:.4g}."
+            raise _diverged(what, prepared, plan, result.batch_losses)
+        evaluated = None
+        if _is_evaluation_due(spec, state.step, total):
+            state, evaluated = _evaluate(prepared, state, ranks)
+        newest = evaluated or newest
+        done = _step_done(prepared, state, result, newest, pace)
         emit(done)
-        if saves:
-            emit(_save(prepared, state, done))
-        if result.wants_stop:
-            break
-    return state.step >= total
+        if evaluated:
+            emit(evaluated)
+        reason = reason_to_stop(spec, state.best) if evaluated else ""
+        is_last = state.step == total or bool(reason)
+        written = prepared.saver.poll()
+        ends = is_last or result.wants_stop
+        if ends or state.step % spec.checkpoint_every == 0:
+            written += _save(prepared, state, done, evaluated, is_last=is_last, ends=ends)
+        for checkpoint in written:
+            emit(checkpoint)
+        if reason or result.wants_stop:
+            return RunEnd(is_last, reason)
+    return RunEnd(finished=True)
 
 
 def optimizer_step(
@@ -104,45 +163,79 @@ def optimizer_step(
     rate = learning_rate(prepared.spec, step, prepared.total_steps)
     set_learning_rate(prepared.optimizer, rate)
     # Every rank holds every example, so all know the divisor before the first backward pass.
-    labels = sum(label_count(prepared.train[i]) for batch in plan.micro_batches for i in batch)
+    labels = sum(prepared.train.labels[i] for batch in plan.micro_batches for i in batch)
     mine = plan.of_rank(ranks.rank, ranks.world_size)
-    summed, tokens = 0.0, 0
+    losses, tokens = [0.0] * len(plan.micro_batches), 0
     for number, indices in mine:
         batch = make_batch([prepared.train[index] for index in indices], ranks.device)
         # Dropout depends on the step and the micro-batch, not on the rank or on what ran before:
         # so a resumed run, or another world size, draws the same masks.
         torch.manual_seed(hash((prepared.spec.seed, step, number)) & 0xFFFF_FFFF)
         with parallel.gradient_sync(prepared.loss, last=number == mine[-1][0]):
-            with prepared.autocast():
-                loss = prepared.loss(batch)
+            loss = prepared.loss(batch)
             (loss / max(1, labels)).backward()
-        summed += float(loss.detach())
-        tokens += batch.tokens if indices else 0
+        if indices:
+            losses[number] = float(loss.detach())
+            tokens += batch.tokens
     parameters = [p for p in prepared.model.parameters() if p.requires_grad]
     parallel.sum_gradients(parameters, ranks)
     norm = parallel.clip_gradients(parameters, prepared.spec.max_grad_norm)
-    summed, total_tokens, wants_stop = ranks.total(summed, tokens, float(stop))
-    mean = summed / max(1, labels)
+    total_tokens, wants_stop, *losses = ranks.total(tokens, float(stop), *losses)
+    mean = sum(losses) / max(1, labels)
     if not (math.isfinite(mean) and math.isfinite(norm)):
-        raise TrainingDivergedError(
-            f"The loss of step {step} is {mean} and its gradient norm {norm}.",
-            "Use a lower learning rate. The last complete checkpoint is kept.",
-        )
-    prepared.optimizer.step()
-    prepared.optimizer.zero_grad(set_to_none=True)
+        what = f"The loss of step {step} is {mean:.4g} and its gradient norm {norm:.4g}."
+        raise _diverged(what, prepared, plan, losses)
+    _update(prepared, labels)
     seconds = time.monotonic() - began
-    return StepResult(mean, rate, norm, int(total_tokens), seconds, bool(wants_stop))
+    return StepResult(
+        mean, rate, norm, int(total_tokens), seconds, bool(wants_stop), tuple(losses)
+    )
 
 
-def _evaluate(prepared: Prepared, ranks: Ranks) -> float | None:
-    if not any(label_count(example) for example in prepared.held_out):
-        return None
-    with prepared.autocast():
-        return held_out_loss(prepared.loss, prepared.held_out, prepared.spec.batch_size, ranks)
+def _update(prepared: Prepared, labels: int) -> None:
+    # Without a label there is nothing to learn; Adam's momentum alone would still move the weights.
+    if labels:
+        prepared.optimizer.step()
+        if prepared.compute_copy:
+            prepared.compute_copy.refresh()
+    else:
+        count_step(prepared.optimizer)
+    prepared.optimizer.zero_grad(set_to_none=True)
+
+
+def _diverged(
+    what: str, prepared: Prepared, plan: StepPlan, losses: Sequence[float]
+) -> TrainingDivergedError:
+    labels = [sum(prepared.train.labels[at] for at in batch) for batch in plan.micro_batches]
+    means = [loss / max(1, count) for loss, count in zip(losses, labels, strict=True)]
+    examples = len(prepared.train) + len(prepared.held_out)
+    return diverged(
+        what, plan.micro_batches, means, prepared.spec, prepared.dataset, examples
+    )
+
+
+def _is_evaluation_due(spec: TrainingSpec, step: int, total_steps: int) -> bool:
+    """By the step alone: a run that is stopped and resumed makes the same evaluations."""
+    return step == total_steps or step % (spec.eval_every or spec.checkpoint_every) == 0
+
+
+def _evaluate(prepared: Prepared, state: RunState, ranks: Ranks) -> tuple[RunState, EvaluationDone]:
+    """An evaluation, and the state that remembers it if it is the best so far."""
+    evaluated = evaluate(prepared, state.step, ranks)
+    metric = prepared.spec.best_by
+    if metric is None:
+        return state, evaluated
+    best = state.best.after(metric, getattr(evaluated, metric), state.step)
+    is_best = best.step == state.step
+    return replace(state, best=best), evaluated.model_copy(update={"is_best": is_best})
 
 
 def _step_done(
-    prepared: Prepared, state: RunState, result: StepResult, eval_loss: float | None, pace: Pace
+    prepared: Prepared,
+    state: RunState,
+    result: StepResult,
+    newest: EvaluationDone | None,
+    pace: Pace,
 ) -> StepDone:
     return StepDone(
         time=now(),
@@ -154,16 +247,35 @@ def _step_done(
         gradient_norm=result.gradient_norm,
         tokens_per_second=result.tokens / result.seconds,
         time_left=pace.time_left(state.step, prepared.total_steps),
-        eval_loss=eval_loss,
+        eval_loss=newest and newest.eval_loss,
+        stop_rate=newest and newest.stop_rate,
+        repetition_rate=newest and newest.repetition_rate,
+        answer_tokens=newest and newest.answer_tokens,
     )
 
 
-def _save(prepared: Prepared, state: RunState, done: StepDone) -> CheckpointWritten:
-    metrics = Metrics(loss=done.loss, epoch=done.epoch, eval_loss=done.eval_loss)
-    folder = prepared.saver.save(
-        prepared.model, prepared.optimizer, state, prepared.total_steps, metrics
+def _save(
+    prepared: Prepared,
+    state: RunState,
+    done: StepDone,
+    evaluated: EvaluationDone | None,
+    *,
+    is_last: bool,
+    ends: bool,
+) -> list[CheckpointWritten]:
+    """Begin a checkpoint, and wait for it where the run `ends`."""
+    metrics = Metrics(
+        loss=done.loss,
+        epoch=done.epoch,
+        eval_loss=evaluated and evaluated.eval_loss,
+        perplexity=evaluated and evaluated.perplexity,
+        stop_rate=evaluated and evaluated.stop_rate,
+        repetition_rate=evaluated and evaluated.repetition_rate,
     )
-    return CheckpointWritten(time=now(), step=state.step, folder=folder)
+    total_steps = state.step if is_last else prepared.total_steps
+    return prepared.saver.save(
+        prepared.model, prepared.optimizer, state, total_steps, metrics, wait_for_it=ends
+    )
 
 
 def _started(prepared: Prepared, ranks: Ranks) -> Started:
@@ -185,4 +297,10 @@ def _emitter(run: TrainingRun, volume: Volume, ranks: Ranks) -> Callable[[RunEve
     """Where events go: the main rank's to events.jsonl, the others' nowhere."""
     if not ranks.is_main:
         return lambda event: None
-    return EventWriter(volume.run(run.job_id, run.attempt).events).write
+    writer = EventWriter(volume.run(run.job_id, run.attempt).events)
+
+    def emit(event: RunEvent) -> None:
+        with storage_errors("the run's events"):
+            writer.write(event)
+
+    return emit

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from transformers import Cache
 
 from corral.networks import load_network
+from corral.training.attention import no_mask, use_document_attention
 from corral.training.batches import Batch
+from corral.training.head import head_loss
 
 
 class LabelLoss(nn.Module):
@@ -26,28 +28,48 @@ class LabelLoss(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        use_document_attention(model)
 
     def forward(self, batch: Batch) -> Tensor:
         """Cross-entropy summed over the batch's labels, in nats: [] float32."""
         model: Any = self.model
         hidden = model.base_model(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=no_mask(batch.input_ids.device),
+            documents=batch.documents,
+            use_cache=False,
         ).last_hidden_state[0]
-        logits = model.get_output_embeddings()(hidden[batch.predicts]).float()
+        head = model.get_output_embeddings()
+        assert head.bias is None, "no architecture on the list has a bias in its head"
         softcap = getattr(model.config, "final_logit_softcapping", None)
-        if softcap:  # Gemma: cap * tanh(logits / cap)
-            logits = torch.tanh(logits / softcap) * softcap
-        return functional.cross_entropy(logits, batch.labels, reduction="sum")
+        return head_loss(hidden[batch.predicts], head.weight, batch.labels, softcap)
+
+    def next_logits(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        """Logits of what follows each row of `ids`, padded on the left: [rows, vocabulary] float32.
+
+        ids, positions: [rows, new tokens]; mask: [rows, tokens in the cache and new ones].
+        """
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            cache=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
 
 
-def load_trainable(folder: Path, vocabulary: int) -> nn.Module:
-    """A Hugging Face folder as a model with float32 master weights, in training mode.
+def load_trainable(folder: Path, vocabulary: int, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A Hugging Face folder as a model with weights of that type, in training mode.
 
     `vocabulary` is the tokenizer's size; where it exceeds the embedding's rows, rows are added that
     start at the mean of the old ones, so that a new token begins as an average one. Raises
     ModelUnsupportedError, see `load_network`.
     """
-    model = load_network(folder, torch.float32)
+    model = load_network(folder, dtype)
     grow_vocabulary(model, vocabulary)
     model.train()
     module: nn.Module = model

@@ -1,8 +1,9 @@
 """Which examples make up which optimizer step: a pure function of seed, sizes and cursor.
 
 The order of an epoch depends on the seed and the epoch alone, so a run resumed at another world size
-goes on in the same order, with no example seen twice or missed. A step never crosses an epoch.
-Knows nothing of tensors.
+goes on in the same order, with no example seen twice or missed. A step never crosses an epoch, and
+always takes the next `effective_batch_size` examples: packing only decides which of them share a
+forward pass. Knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+
+from corral.data.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,16 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class DataOrder:
-    """The steps of a run over `examples` examples for `epochs` epochs."""
+    """The steps of a run over `examples` examples for `epochs` epochs; without `packing` each
+    forward pass takes `batch_size` of them.
+    """
 
     examples: int
     epochs: int
     batch_size: int
     effective_batch_size: int
     seed: int
+    packing: Packing | None = None
 
     def steps_left(self, cursor: Cursor) -> int:
         """Optimizer steps from the cursor to the end of the last epoch."""
@@ -73,12 +79,17 @@ class DataOrder:
                 indices = order[cursor.position : end]
                 cursor = Cursor(cursor.epoch, end)
                 after = Cursor(cursor.epoch + 1) if end == self.examples else cursor
-                yield StepPlan(split_evenly(indices, self.batch_size), after)
+                yield StepPlan(self._micro_batches(indices), after)
             cursor = Cursor(cursor.epoch + 1)
 
     def progress(self, cursor: Cursor) -> float:
         """Epochs done, as a fraction: 1.5 is half-way through the second."""
         return cursor.epoch + cursor.position / self.examples
+
+    def _micro_batches(self, indices: list[int]) -> tuple[tuple[int, ...], ...]:
+        if self.packing is None:
+            return split_evenly(indices, self.batch_size)
+        return self.packing.packs(indices)
 
     def _epoch_order(self, epoch: int) -> list[int]:
         order = list(range(self.examples))

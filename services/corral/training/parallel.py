@@ -16,7 +16,12 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 
 from corral.errors import SpecError
@@ -67,15 +72,24 @@ def shard(model: nn.Module, wrap: str | None, dtype: torch.dtype, loss: nn.Modul
     Weights, gradients and optimizer state are split (full_shard); compute is in `dtype`, masters and
     the sum of gradients stay float32.
     """
+    # On a CPU all ranks share one memory, and its network is slower than it computes: weights that the
+    # forward pass has gathered stay until the backward pass is through.
+    reshards = not _is_on_cpu(model)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in [*layers_of(model, wrap), loss]:
-        fully_shard(layer, mp_policy=policy)
+        fully_shard(layer, mp_policy=policy, reshard_after_forward=reshards)
         assert isinstance(layer, FSDPModule)
         # FSDP2 averages over ranks. Our loss is already divided by the label tokens of all ranks,
         # so the gradients have to be summed. A factor alone asks gloo for PREMUL_SUM, which it
         # lacks (torch 2.13); the plain sum has to be forced.
         layer.set_gradient_divide_factor(1.0)
         layer.set_force_sum_reduction_for_comms(True)
+    # Answers are written through the sharded weights too, see corral.training.answering.
+    register_fsdp_forward_method(loss, "next_logits")
+
+
+def _is_on_cpu(module: nn.Module) -> bool:
+    return next(module.parameters()).device.type == "cpu"
 
 
 def layers_of(model: nn.Module, wrap: str | None) -> list[nn.Module]:
@@ -98,6 +112,9 @@ def gradient_sync(loss: nn.Module, last: bool) -> Iterator[None]:
     """Reduce gradients over ranks only in the last backward pass of a step: one reduction, not many."""
     if isinstance(loss, FSDPModule):
         loss.set_requires_gradient_sync(last)
+        if _is_on_cpu(loss):
+            # The weights stay gathered until the optimizer changes them.
+            loss.set_reshard_after_backward(last)
     yield
 
 
@@ -119,6 +136,11 @@ def clip_gradients(parameters: list[nn.Parameter], limit: float) -> float:
     """
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, limit))
     return float(norm)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a rank holds only its rows of it."""
+    return isinstance(tensor, DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:

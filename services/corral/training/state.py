@@ -2,12 +2,14 @@
 
 Rank r of w writes its rows of every moment to state/rank-<r>-of-<w>.safetensors. FSDP2 splits a
 tensor's rows into chunks of equal height, so the rows of any other world size are slices of those
-files. Adam's step count is the number of steps done.
+files. Adam's step count is the number of steps done. No random state is kept, since there is none:
+every step seeds its dropout by its number, and the order of examples follows from seed and cursor.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,14 +17,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from corral.checkpoints.manifest import STATE_FOLDER
 from corral.errors import CheckpointCorruptError
+from corral.training.early_stopping import BestSoFar
 from corral.training.order import Cursor
-from corral.training.parallel import Ranks
+from corral.training.parallel import Ranks, is_sharded
 
 _CURSOR_FILE = "state.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -30,30 +32,44 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands: optimizer steps done, and the data cursor."""
+    """Where a run stands: optimizer steps done, the data cursor, the best evaluation so far."""
 
     step: int = 0
     cursor: Cursor = field(default_factory=Cursor)
+    best: BestSoFar = field(default_factory=BestSoFar)
 
 
-def save_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState, ranks: Ranks
-) -> None:
-    """Write this rank's shard below the checkpoint `folder`; the main rank also writes state.json.
+def state_file(rank: int, world_size: int) -> str:
+    """The file with a rank's moments, relative to the checkpoint's folder."""
+    return f"{STATE_FOLDER}/rank-{rank}-of-{world_size}.safetensors"
 
-    Unsharded weights are the same on every rank, so only the main one writes theirs.
+
+def cursor_file() -> str:
+    """The file with the RunState, relative to the checkpoint's folder."""
+    return f"{STATE_FOLDER}/{_CURSOR_FILE}"
+
+
+def encode_state(state: RunState) -> bytes:
+    """The cursor file's content."""
+    return (json.dumps(asdict(state)) + "\n").encode()
+
+
+def local_moments(
+    model: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks
+) -> Iterator[tuple[str, Tensor]]:
+    """This rank's rows of every moment, with the name that they are stored under.
+
+    Unsharded weights are the same on every rank, so only the main one has theirs.
     """
-    target = folder / STATE_FOLDER
-    target.mkdir(exist_ok=True)
-    tensors = {
-        f"{moment}.{name}": _local(optimizer.state[parameter][moment]).contiguous().cpu()
-        for name, parameter in model.named_parameters()
-        if isinstance(parameter, DTensor) or ranks.is_main
-        for moment in _MOMENTS
-    }
-    save_file(tensors, target / f"rank-{ranks.rank}-of-{ranks.world_size}.safetensors")
-    if ranks.is_main:
-        (target / _CURSOR_FILE).write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
+    for name, parameter in trained_parameters(model):
+        if is_sharded(parameter) or ranks.is_main:
+            for moment in _MOMENTS:
+                yield f"{moment}.{name}", _local(optimizer.state[parameter][moment])
+
+
+def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Those that the optimizer keeps state for, with their names."""
+    return [(name, each) for name, each in model.named_parameters() if each.requires_grad]
 
 
 def load_state(
@@ -66,10 +82,10 @@ def load_state(
     source = folder / STATE_FOLDER
     try:
         raw = json.loads((source / _CURSOR_FILE).read_bytes())
-        state = RunState(raw["step"], Cursor(**raw["cursor"]))
+        state = RunState(raw["step"], Cursor(**raw["cursor"]), BestSoFar(**raw.get("best", {})))
         with ExitStack() as stack:
             shards = [stack.enter_context(safe_open(path, "pt")) for path in _shard_files(source)]
-            for name, parameter in model.named_parameters():
+            for name, parameter in trained_parameters(model):
                 moments = {
                     moment: _like(parameter, _rows(shards, f"{moment}.{name}", parameter, ranks))
                     for moment in _MOMENTS
@@ -93,7 +109,7 @@ def _shard_files(source: Path) -> list[Path]:
 def _rows(shards: list[Any], key: str, parameter: nn.Parameter, ranks: Ranks) -> Tensor:
     """This rank's rows of a tensor whose rows are spread over the shards, in order."""
     rows = parameter.shape[0]
-    sharded = isinstance(parameter, DTensor)
+    sharded = is_sharded(parameter)
     begin, end = _chunk(rows, ranks.rank, ranks.world_size) if sharded else (0, rows)
     found, offset = [torch.empty((0, *parameter.shape[1:]))], 0
     for piece in (shard.get_slice(key) for shard in shards if key in shard.keys()):  # noqa: SIM118

@@ -26,41 +26,57 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63orral/v1/inference.proto\x12\tcorral.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07is_base\x18\x02 \x01(\x08\x12\x11\n\tis_loaded\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nbase_model\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\x03\x12\x10\n\x08template\x18\x08 \x01(\t\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.corral.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.corral.v1.Model\"H\n\x07Message\x12\x1d\n\x04role\x18\x01 \x01(\x0e\x32\x0f.corral.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\t\"\x81\x02\n\x0fSamplingOptions\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\x0c\n\x04stop\x18\x07 \x03(\tB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x15\n\x13_repetition_penaltyB\x07\n\x05_seed\"p\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x08messages\x18\x02 \x03(\x0b\x32\x12.corral.v1.Message\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.corral.v1.SamplingOptions\"L\n\x0c\x43hatResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x11.corral.v1.FinishH\x00\x42\x07\n\x05\x65vent\"^\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.corral.v1.SamplingOptions\"P\n\x10GenerateResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x11.corral.v1.FinishH\x00\x42\x07\n\x05\x65vent\"\xf4\x01\n\x06\x46inish\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.corral.v1.FinishReason\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\x05\x12\x36\n\x13time_to_first_token\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\ntotal_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11tokens_per_second\x18\x07 \x01(\x01*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x9d\x02\n\tInference\x12I\n\nListModels\x12\x1c.corral.v1.ListModelsRequest\x1a\x1d.corral.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.corral.v1.GetModelRequest\x1a\x1b.corral.v1.GetModelResponse\x12\x39\n\x04\x43hat\x12\x16.corral.v1.ChatRequest\x1a\x17.corral.v1.ChatResponse0\x01\x12\x45\n\x08Generate\x12\x1a.corral.v1.GenerateRequest\x1a\x1b.corral.v1.GenerateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63orral/v1/inference.proto\x12\tcorral.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07is_base\x18\x02 \x01(\x08\x12\x11\n\tis_loaded\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nbase_model\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\x03\x12\x10\n\x08template\x18\x08 \x01(\t\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cloaded_bytes\x18\n \x01(\x03\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"{\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.corral.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12*\n\x06memory\x18\x03 \x01(\x0b\x32\x1a.corral.v1.InferenceMemory\"A\n\x0fInferenceMemory\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x03\x12\x0e\n\x06models\x18\x02 \x01(\x03\x12\x0e\n\x06\x63\x61\x63hes\x18\x03 \x01(\x03\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.corral.v1.Model\"H\n\x07Message\x12\x1d\n\x04role\x18\x01 \x01(\x0e\x32\x0f.corral.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\t\"\xf0\x04\n\x0fSamplingOptions\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\x0c\n\x04stop\x18\x07 \x03(\t\x12\x12\n\x05min_p\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\t \x01(\x01H\x07\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\n \x01(\x01H\x08\x88\x01\x01\x12=\n\nlogit_bias\x18\x0b \x03(\x0b\x32).corral.v1.SamplingOptions.LogitBiasEntry\x12\x15\n\x08logprobs\x18\x0c \x01(\x05H\t\x88\x01\x01\x12\x17\n\nloop_guard\x18\r \x01(\x08H\n\x88\x01\x01\x12\x18\n\x0bjson_schema\x18\x0e \x01(\tH\x0b\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x08\n\x06_min_pB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobsB\r\n\x0b_loop_guardB\x0e\n\x0c_json_schema\"`\n\x0cTokenLogprob\x12\n\n\x02id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12$\n\x03top\x18\x04 \x03(\x0b\x32\x17.corral.v1.TokenLogprob\"x\n\x0ePromptTemplate\x12\x10\n\x08template\x18\x01 \x01(\t\x12\x15\n\x08preamble\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0ftemplate_source\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\x0b\n\t_preambleB\x12\n\x10_template_source\"\xbf\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x08messages\x18\x02 \x03(\x0b\x32\x12.corral.v1.Message\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.corral.v1.SamplingOptions\x12\x32\n\x0fprompt_template\x18\n \x01(\x0b\x32\x19.corral.v1.PromptTemplate\x12\x19\n\x11\x64rop_oldest_turns\x18\x04 \x01(\x08\"w\n\x0c\x43hatResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x11.corral.v1.FinishH\x00\x12)\n\x08logprobs\x18\x03 \x03(\x0b\x32\x17.corral.v1.TokenLogprobB\x07\n\x05\x65vent\"\x83\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.corral.v1.SamplingOptions\x12\x15\n\rprompt_tokens\x18\x04 \x03(\x05\x12\x0c\n\x04\x65\x63ho\x18\x05 \x01(\x08\"E\n\nPromptEcho\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x08logprobs\x18\x02 \x03(\x0b\x32\x17.corral.v1.TokenLogprob\"\xa2\x01\n\x10GenerateResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x11.corral.v1.FinishH\x00\x12%\n\x04\x65\x63ho\x18\x04 \x01(\x0b\x32\x15.corral.v1.PromptEchoH\x00\x12)\n\x08logprobs\x18\x03 \x03(\x0b\x32\x17.corral.v1.TokenLogprobB\x07\n\x05\x65vent\"w\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x08messages\x18\x02 \x03(\x0b\x32\x12.corral.v1.Message\x12\x32\n\x0fprompt_template\x18\x03 \x01(\x0b\x32\x19.corral.v1.PromptTemplate\"d\n\rScoreResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x16\n\x0elog_likelihood\x18\x02 \x01(\x01\x12\x15\n\ranswer_tokens\x18\x03 \x01(\x05\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x05\"\xa2\x02\n\x06\x46inish\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.corral.v1.FinishReason\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\x05\x12\x36\n\x13time_to_first_token\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\ntotal_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11tokens_per_second\x18\x07 \x01(\x01\x12\x15\n\rcached_tokens\x18\x08 \x01(\x05\x12\x15\n\rdropped_turns\x18\t \x01(\x05*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\x94\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_REASON_LOOP\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04\x32\xd9\x02\n\tInference\x12I\n\nListModels\x12\x1c.corral.v1.ListModelsRequest\x1a\x1d.corral.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.corral.v1.GetModelRequest\x1a\x1b.corral.v1.GetModelResponse\x12\x39\n\x04\x43hat\x12\x16.corral.v1.ChatRequest\x1a\x17.corral.v1.ChatResponse0\x01\x12\x45\n\x08Generate\x12\x1a.corral.v1.GenerateRequest\x1a\x1b.corral.v1.GenerateResponse0\x01\x12:\n\x05Score\x12\x17.corral.v1.ScoreRequest\x1a\x18.corral.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'corral.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1480
-  _globals['_ROLE']._serialized_end=1560
-  _globals['_FINISHREASON']._serialized_start=1562
-  _globals['_FINISHREASON']._serialized_end=1657
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=2784
+  _globals['_ROLE']._serialized_end=2864
+  _globals['_FINISHREASON']._serialized_start=2867
+  _globals['_FINISHREASON']._serialized_end=3015
   _globals['_MODEL']._serialized_start=106
-  _globals['_MODEL']._serialized_end=299
-  _globals['_LISTMODELSREQUEST']._serialized_start=301
-  _globals['_LISTMODELSREQUEST']._serialized_end=359
-  _globals['_LISTMODELSRESPONSE']._serialized_start=361
-  _globals['_LISTMODELSRESPONSE']._serialized_end=440
-  _globals['_GETMODELREQUEST']._serialized_start=442
-  _globals['_GETMODELREQUEST']._serialized_end=474
-  _globals['_GETMODELRESPONSE']._serialized_start=476
-  _globals['_GETMODELRESPONSE']._serialized_end=527
-  _globals['_MESSAGE']._serialized_start=529
-  _globals['_MESSAGE']._serialized_end=601
-  _globals['_SAMPLINGOPTIONS']._serialized_start=604
-  _globals['_SAMPLINGOPTIONS']._serialized_end=861
-  _globals['_CHATREQUEST']._serialized_start=863
-  _globals['_CHATREQUEST']._serialized_end=975
-  _globals['_CHATRESPONSE']._serialized_start=977
-  _globals['_CHATRESPONSE']._serialized_end=1053
-  _globals['_GENERATEREQUEST']._serialized_start=1055
-  _globals['_GENERATEREQUEST']._serialized_end=1149
-  _globals['_GENERATERESPONSE']._serialized_start=1151
-  _globals['_GENERATERESPONSE']._serialized_end=1231
-  _globals['_FINISH']._serialized_start=1234
-  _globals['_FINISH']._serialized_end=1478
-  _globals['_INFERENCE']._serialized_start=1660
-  _globals['_INFERENCE']._serialized_end=1945
+  _globals['_MODEL']._serialized_end=321
+  _globals['_LISTMODELSREQUEST']._serialized_start=323
+  _globals['_LISTMODELSREQUEST']._serialized_end=381
+  _globals['_LISTMODELSRESPONSE']._serialized_start=383
+  _globals['_LISTMODELSRESPONSE']._serialized_end=506
+  _globals['_INFERENCEMEMORY']._serialized_start=508
+  _globals['_INFERENCEMEMORY']._serialized_end=573
+  _globals['_GETMODELREQUEST']._serialized_start=575
+  _globals['_GETMODELREQUEST']._serialized_end=607
+  _globals['_GETMODELRESPONSE']._serialized_start=609
+  _globals['_GETMODELRESPONSE']._serialized_end=660
+  _globals['_MESSAGE']._serialized_start=662
+  _globals['_MESSAGE']._serialized_end=734
+  _globals['_SAMPLINGOPTIONS']._serialized_start=737
+  _globals['_SAMPLINGOPTIONS']._serialized_end=1361
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_start=1133
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_end=1181
+  _globals['_TOKENLOGPROB']._serialized_start=1363
+  _globals['_TOKENLOGPROB']._serialized_end=1459
+  _globals['_PROMPTTEMPLATE']._serialized_start=1461
+  _globals['_PROMPTTEMPLATE']._serialized_end=1581
+  _globals['_CHATREQUEST']._serialized_start=1584
+  _globals['_CHATREQUEST']._serialized_end=1775
+  _globals['_CHATRESPONSE']._serialized_start=1777
+  _globals['_CHATRESPONSE']._serialized_end=1896
+  _globals['_GENERATEREQUEST']._serialized_start=1899
+  _globals['_GENERATEREQUEST']._serialized_end=2030
+  _globals['_PROMPTECHO']._serialized_start=2032
+  _globals['_PROMPTECHO']._serialized_end=2101
+  _globals['_GENERATERESPONSE']._serialized_start=2104
+  _globals['_GENERATERESPONSE']._serialized_end=2266
+  _globals['_SCOREREQUEST']._serialized_start=2268
+  _globals['_SCOREREQUEST']._serialized_end=2387
+  _globals['_SCORERESPONSE']._serialized_start=2389
+  _globals['_SCORERESPONSE']._serialized_end=2489
+  _globals['_FINISH']._serialized_start=2492
+  _globals['_FINISH']._serialized_end=2782
+  _globals['_INFERENCE']._serialized_start=3018
+  _globals['_INFERENCE']._serialized_end=3363
 # @@protoc_insertion_point(module_scope)

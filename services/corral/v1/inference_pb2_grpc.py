@@ -55,6 +55,11 @@ class InferenceStub(object):
                 request_serializer=corral_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=corral_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/corral.v1.Inference/Score',
+                request_serializer=corral_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=corral_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServicer(object):
@@ -88,6 +93,13 @@ class InferenceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """How likely the model finds an answer that is given to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_InferenceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=corral_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
                     response_serializer=corral_dot_v1_dot_inference__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=corral_dot_v1_dot_inference__pb2.ScoreRequest.FromString,
+                    response_serializer=corral_dot_v1_dot_inference__pb2.ScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -221,6 +238,33 @@ class Inference(object):
             '/corral.v1.Inference/Generate',
             corral_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
             corral_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/corral.v1.Inference/Score',
+            corral_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+            corral_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

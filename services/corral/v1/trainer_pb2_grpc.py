@@ -51,6 +51,11 @@ class TrainerStub(object):
                 request_serializer=corral_dot_v1_dot_trainer__pb2.GetDatasetRequest.SerializeToString,
                 response_deserializer=corral_dot_v1_dot_trainer__pb2.GetDatasetResponse.FromString,
                 _registered_method=True)
+        self.DownloadDataset = channel.unary_stream(
+                '/corral.v1.Trainer/DownloadDataset',
+                request_serializer=corral_dot_v1_dot_trainer__pb2.DownloadDatasetRequest.SerializeToString,
+                response_deserializer=corral_dot_v1_dot_trainer__pb2.DownloadDatasetResponse.FromString,
+                _registered_method=True)
         self.ListDatasets = channel.unary_unary(
                 '/corral.v1.Trainer/ListDatasets',
                 request_serializer=corral_dot_v1_dot_trainer__pb2.ListDatasetsRequest.SerializeToString,
@@ -60,6 +65,16 @@ class TrainerStub(object):
                 '/corral.v1.Trainer/DeleteDataset',
                 request_serializer=corral_dot_v1_dot_trainer__pb2.DeleteDatasetRequest.SerializeToString,
                 response_deserializer=corral_dot_v1_dot_trainer__pb2.DeleteDatasetResponse.FromString,
+                _registered_method=True)
+        self.CheckDataset = channel.unary_unary(
+                '/corral.v1.Trainer/CheckDataset',
+                request_serializer=corral_dot_v1_dot_trainer__pb2.CheckDatasetRequest.SerializeToString,
+                response_deserializer=corral_dot_v1_dot_trainer__pb2.CheckDatasetResponse.FromString,
+                _registered_method=True)
+        self.PlanTrainingJob = channel.unary_unary(
+                '/corral.v1.Trainer/PlanTrainingJob',
+                request_serializer=corral_dot_v1_dot_trainer__pb2.PlanTrainingJobRequest.SerializeToString,
+                response_deserializer=corral_dot_v1_dot_trainer__pb2.PlanTrainingJobResponse.FromString,
                 _registered_method=True)
         self.CreateTrainingJob = channel.unary_unary(
                 '/corral.v1.Trainer/CreateTrainingJob',
@@ -85,6 +100,16 @@ class TrainerStub(object):
                 '/corral.v1.Trainer/CancelTrainingJob',
                 request_serializer=corral_dot_v1_dot_trainer__pb2.CancelTrainingJobRequest.SerializeToString,
                 response_deserializer=corral_dot_v1_dot_trainer__pb2.CancelTrainingJobResponse.FromString,
+                _registered_method=True)
+        self.PauseTrainingJob = channel.unary_unary(
+                '/corral.v1.Trainer/PauseTrainingJob',
+                request_serializer=corral_dot_v1_dot_trainer__pb2.PauseTrainingJobRequest.SerializeToString,
+                response_deserializer=corral_dot_v1_dot_trainer__pb2.PauseTrainingJobResponse.FromString,
+                _registered_method=True)
+        self.ResumeTrainingJob = channel.unary_unary(
+                '/corral.v1.Trainer/ResumeTrainingJob',
+                request_serializer=corral_dot_v1_dot_trainer__pb2.ResumeTrainingJobRequest.SerializeToString,
+                response_deserializer=corral_dot_v1_dot_trainer__pb2.ResumeTrainingJobResponse.FromString,
                 _registered_method=True)
         self.DeleteTrainingJob = channel.unary_unary(
                 '/corral.v1.Trainer/DeleteTrainingJob',
@@ -119,6 +144,13 @@ class TrainerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DownloadDataset(self, request, context):
+        """The bytes that were uploaded, in chunks of at most 1 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDatasets(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -127,6 +159,23 @@ class TrainerServicer(object):
 
     def DeleteDataset(self, request, context):
         """Refused while a job that has not ended needs the data set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckDataset(self, request, context):
+        """What a model would see of a data set: the report on its rows with template and tokenizer of a
+        spec, how many tokens they have, and the first rows with what of them is trained on. Answers for
+        rows that can't be trained on too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanTrainingJob(self, request, context):
+        """What a job would take, before anything is spent: steps, tokens, memory, time, disk. Checks all
+        that CreateTrainingJob checks, but answers for a run that does not fit too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +217,22 @@ class TrainerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseTrainingJob(self, request, context):
+        """A queued job waits from now on; a running one saves a checkpoint within one optimizer step, stops,
+        and waits. Pausing twice changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrainingJob(self, request, context):
+        """Queues a paused job again; it goes on from its newest checkpoint. One that is not paused goes on
+        as it does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteTrainingJob(self, request, context):
         """Removes an ended job with its checkpoints and logs.
         """
@@ -193,6 +258,11 @@ def add_TrainerServicer_to_server(servicer, server):
                     request_deserializer=corral_dot_v1_dot_trainer__pb2.GetDatasetRequest.FromString,
                     response_serializer=corral_dot_v1_dot_trainer__pb2.GetDatasetResponse.SerializeToString,
             ),
+            'DownloadDataset': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadDataset,
+                    request_deserializer=corral_dot_v1_dot_trainer__pb2.DownloadDatasetRequest.FromString,
+                    response_serializer=corral_dot_v1_dot_trainer__pb2.DownloadDatasetResponse.SerializeToString,
+            ),
             'ListDatasets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasets,
                     request_deserializer=corral_dot_v1_dot_trainer__pb2.ListDatasetsRequest.FromString,
@@ -202,6 +272,16 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.DeleteDataset,
                     request_deserializer=corral_dot_v1_dot_trainer__pb2.DeleteDatasetRequest.FromString,
                     response_serializer=corral_dot_v1_dot_trainer__pb2.DeleteDatasetResponse.SerializeToString,
+            ),
+            'CheckDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckDataset,
+                    request_deserializer=corral_dot_v1_dot_trainer__pb2.CheckDatasetRequest.FromString,
+                    response_serializer=corral_dot_v1_dot_trainer__pb2.CheckDatasetResponse.SerializeToString,
+            ),
+            'PlanTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanTrainingJob,
+                    request_deserializer=corral_dot_v1_dot_trainer__pb2.PlanTrainingJobRequest.FromString,
+                    response_serializer=corral_dot_v1_dot_trainer__pb2.PlanTrainingJobResponse.SerializeToString,
             ),
             'CreateTrainingJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTrainingJob,
@@ -227,6 +307,16 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.CancelTrainingJob,
                     request_deserializer=corral_dot_v1_dot_trainer__pb2.CancelTrainingJobRequest.FromString,
                     response_serializer=corral_dot_v1_dot_trainer__pb2.CancelTrainingJobResponse.SerializeToString,
+            ),
+            'PauseTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrainingJob,
+                    request_deserializer=corral_dot_v1_dot_trainer__pb2.PauseTrainingJobRequest.FromString,
+                    response_serializer=corral_dot_v1_dot_trainer__pb2.PauseTrainingJobResponse.SerializeToString,
+            ),
+            'ResumeTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrainingJob,
+                    request_deserializer=corral_dot_v1_dot_trainer__pb2.ResumeTrainingJobRequest.FromString,
+                    response_serializer=corral_dot_v1_dot_trainer__pb2.ResumeTrainingJobResponse.SerializeToString,
             ),
             'DeleteTrainingJob': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteTrainingJob,
@@ -328,6 +418,33 @@ class Trainer(object):
             _registered_method=True)
 
     @staticmethod
+    def DownloadDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/corral.v1.Trainer/DownloadDataset',
+            corral_dot_v1_dot_trainer__pb2.DownloadDatasetRequest.SerializeToString,
+            corral_dot_v1_dot_trainer__pb2.DownloadDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDatasets(request,
             target,
             options=(),
@@ -371,6 +488,60 @@ class Trainer(object):
             '/corral.v1.Trainer/DeleteDataset',
             corral_dot_v1_dot_trainer__pb2.DeleteDatasetRequest.SerializeToString,
             corral_dot_v1_dot_trainer__pb2.DeleteDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/corral.v1.Trainer/CheckDataset',
+            corral_dot_v1_dot_trainer__pb2.CheckDatasetRequest.SerializeToString,
+            corral_dot_v1_dot_trainer__pb2.CheckDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/corral.v1.Trainer/PlanTrainingJob',
+            corral_dot_v1_dot_trainer__pb2.PlanTrainingJobRequest.SerializeToString,
+            corral_dot_v1_dot_trainer__pb2.PlanTrainingJobResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -506,6 +677,60 @@ class Trainer(object):
             '/corral.v1.Trainer/CancelTrainingJob',
             corral_dot_v1_dot_trainer__pb2.CancelTrainingJobRequest.SerializeToString,
             corral_dot_v1_dot_trainer__pb2.CancelTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/corral.v1.Trainer/PauseTrainingJob',
+            corral_dot_v1_dot_trainer__pb2.PauseTrainingJobRequest.SerializeToString,
+            corral_dot_v1_dot_trainer__pb2.PauseTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/corral.v1.Trainer/ResumeTrainingJob',
+            corral_dot_v1_dot_trainer__pb2.ResumeTrainingJobRequest.SerializeToString,
+            corral_dot_v1_dot_trainer__pb2.ResumeTrainingJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

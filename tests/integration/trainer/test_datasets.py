@@ -18,7 +18,7 @@ from corral.errors import (
 from corral.jobs.records import Submission
 from corral.rpc.channel import translated_errors
 from corral.spec import TrainingSpec
-from corral.trainer.datasets import DatasetStore
+from corral.trainer.datasets import MAX_CHUNK_BYTES, DatasetStore
 from corral.v1 import trainer_pb2 as pb
 from corral.volume import Volume
 
@@ -139,6 +139,21 @@ async def test_a_data_set_in_use_stays(jobs: MemoryJobStore, volume: Volume) -> 
         with pytest.raises(DatasetNotFoundError), translated_errors():
             await stub.GetDataset(pb.GetDatasetRequest(dataset_id=dataset.id))
     assert list(volume.datasets.iterdir()) == []
+
+
+async def test_a_download_gives_the_bytes_that_were_uploaded(
+    jobs: MemoryJobStore, volume: Volume
+) -> None:
+    data = jsonl(ROWS) + b" " * (MAX_CHUNK_BYTES + 7)
+    async with trainer(jobs, volume) as stub:
+        dataset = await upload(stub, data)
+        call = stub.DownloadDataset(pb.DownloadDatasetRequest(dataset_id=dataset.id))
+        chunks = [response.chunk async for response in call]
+        assert b"".join(chunks) == data
+        assert max(map(len, chunks)) <= MAX_CHUNK_BYTES
+        with pytest.raises(DatasetNotFoundError), translated_errors():
+            async for _ in stub.DownloadDataset(pb.DownloadDatasetRequest(dataset_id="0" * 64)):
+                pass
 
 
 @pytest.mark.parametrize("dataset_id", ["", "../../etc", "A" * 64])

@@ -12,6 +12,7 @@ from tests.fakes import MemoryJobStore
 from tests.trainer_builders import CONTEXT, ROWS, jsonl, trainer, upload, write_base
 
 from corral import __version__
+from corral.data.prepared import Examples
 from corral.errors import (
     ConflictError,
     DatasetError,
@@ -138,6 +139,21 @@ async def test_what_was_checked_once_for_a_template_is_checked_anew_for_another(
         await create(stub, base, rows, preamble="Go.")
         with pytest.raises(DatasetError, match="max_length"):
             await create(stub, base, rows, preamble="Go on and on. " * 60)
+
+
+async def test_the_tokens_that_a_check_counted_are_there_for_the_run_and_go_with_the_data_set(
+    jobs: MemoryJobStore, volume: Volume, base: str
+) -> None:
+    async with trainer(jobs, volume) as stub:
+        job = await create(stub, base)
+        (folder,) = volume.dataset(job.dataset_id).glob("prepared-*")
+        examples = Examples.open(folder)
+        assert examples is not None
+        assert len(examples) == len(ROWS)
+        del examples
+        await stub.CancelTrainingJob(pb.CancelTrainingJobRequest(job_id=job.id))
+        await stub.DeleteDataset(pb.DeleteDatasetRequest(dataset_id=job.dataset_id))
+    assert not folder.exists()
 
 
 async def test_a_model_that_is_not_there_is_refused(

@@ -23,6 +23,7 @@ from tests.worker_builders import (
 from corral.errors import LaunchError, UnavailableError
 from corral.jobs.records import (
     CheckpointPublished,
+    Evaluated,
     Event,
     EventBody,
     Job,
@@ -34,8 +35,9 @@ from corral.jobs.records import (
 from corral.jobs.redis_store import RedisJobStore
 from corral.jobs.store import JobStore
 from corral.launchers.base import RunStatus
-from corral.run import TrainingRun
+from corral.run import SampleAnswer, TrainingRun
 from corral.spec import TrainingSpec
+from corral.trainer import convert
 from corral.trainer.worker.loglines import LONGEST_LINE, MOST_LINES_AT_ONCE
 from corral.trainer.worker.loop import Worker
 from corral.trainer.worker.metrics import WorkerMetrics
@@ -334,6 +336,25 @@ async def test_cancelling_stops_the_run_and_keeps_what_it_saved(
     assert launcher.stops == [("job-1/a1", 10.0), ("job-1/a1", 0)]
 
 
+async def test_a_paused_job_goes_on_from_its_checkpoint_once_it_is_resumed(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    launcher = ScriptedLauncher(volume, runs_until_stopped, succeeds)
+    await submit(store)
+    async with working(tools(store, launcher, volume, lease=3600)):
+        await seen(store, is_measured)
+        await store.pause("job-1")
+        await seen(store, lambda event: "PAUSED" in states_of([event]))
+        paused = await store.get("job-1")
+        assert (paused.strikes, [one.step for one in paused.checkpoints]) == (0, [1])
+        assert launcher.running == []
+        await store.resume("job-1")
+        events = await events_until_end(store)
+    assert (await store.get("job-1")).state is JobState.SUCCEEDED
+    assert launcher.runs[1].run.resume_from == "step-00000001-a1"
+    assert states_of(events)[2:6] == ["RUNNING", "PAUSING", "PAUSED", "QUEUED"]
+
+
 async def test_what_a_run_prints_when_it_is_stopped_is_not_told(
     store: RedisJobStore, volume: Volume
 ) -> None:
@@ -365,6 +386,27 @@ async def test_shutting_down_saves_and_gives_the_job_back(
     async with working(tools(store, launcher, volume), "w2"):
         await events_until_end(store)
     assert launcher.runs[1].run.resume_from == "step-00000001-a1"
+
+
+async def test_a_run_is_given_as_long_as_its_jobs_saves_were_seen_to_take(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    async def saves_slowly(run: PlayedRun) -> None:
+        run.step(1)
+        run.checkpoint(1, seconds=100.0)
+        await run.stop_asked.wait()
+        run.end("stopped")
+
+    launcher = ScriptedLauncher(volume, saves_slowly, succeeds)
+    await submit(store)
+    async with working(tools(store, launcher, volume)):
+        await seen(store, lambda event: isinstance(event.body, CheckpointPublished))
+    assert launcher.runs[0].run.stop_seconds == 10.0
+    assert launcher.stops[0][1] > 200.0
+    # Another worker, which has seen nothing of it.
+    async with working(tools(store, launcher, volume), "w2"):
+        await events_until_end(store)
+    assert (launcher.runs[1].run.stop_seconds or 0) > 200.0
 
 
 async def test_an_idle_worker_shuts_down_at_once(store: RedisJobStore, volume: Volume) -> None:
@@ -521,7 +563,66 @@ async def test_old_checkpoints_go_and_are_hidden_before_their_files_are(
     assert watching.there == [True]
 
 
+# ---------------------------------------------------------------- evaluations
+
+
+async def test_the_best_checkpoint_is_marked_and_never_pruned(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    async def overfits(run: PlayedRun) -> None:
+        for step, eval_loss in enumerate((2.0, 1.0, 1.5, 1.7), start=1):
+            run.step(step)
+            run.checkpoint(step, eval_loss=eval_loss)
+        run.end()
+
+    await submit(store, keep_checkpoints=1, eval_split=0.5)
+    async with working(tools(store, ScriptedLauncher(volume, overfits), volume)):
+        await events_until_end(store)
+    job = await store.get("job-1")
+    assert [one.step for one in job.checkpoints] == [2, 4]
+    assert job.best is job.checkpoints[0]
+    kept = sorted(path.name for path in volume.checkpoints("job-1").iterdir())
+    assert kept == [one.folder for one in job.checkpoints]
+    shown = convert.job_to_proto(job)
+    assert [(one.step, one.is_best) for one in shown.checkpoints] == [(2, True), (4, False)]
+
+
+async def test_an_evaluation_is_told_with_its_answers_and_why_a_run_ended_early_too(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    sample = SampleAnswer(
+        prompt="Who?", answer="Me.", tokens=3, stopped=True, repetition=0.0, looping=False
+    )
+
+    async def stops_early(run: PlayedRun) -> None:
+        run.step(4)
+        run.evaluation(4, stop_rate=1.0, samples=(sample,))
+        run.checkpoint(4)
+        run.end(message="Stopped early: it was good enough.")
+
+    await submit(store)
+    async with working(tools(store, ScriptedLauncher(volume, stops_early), volume)):
+        events = await events_until_end(store)
+    (evaluated,) = [one.body for one in events if isinstance(one.body, Evaluated)]
+    assert (evaluated.step, evaluated.stop_rate, evaluated.samples) == (4, 1.0, (sample,))
+    assert states_of(events)[-1] == "SUCCEEDED"
+    assert reasons_of(events)[-1] == "Stopped early: it was good enough."
+
+
 # ---------------------------------------------------------------- log lines
+
+
+async def test_how_far_the_tokenizing_is_arrives_as_a_line(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    async def script(run: PlayedRun) -> None:
+        run.preparing(12_000, 52_002, 9.0)
+        await succeeds(run)
+
+    await submit(store)
+    async with working(tools(store, ScriptedLauncher(volume, script), volume)):
+        events = await events_until_end(store)
+    assert log_of(events) == ["Tokenized 12,000 of about 52,002 rows, about 9.00 s left."]
 
 
 async def test_log_lines_arrive_plain_short_and_not_too_many(

@@ -91,12 +91,17 @@ def test_training_lowers_the_loss_and_says_how_long_it_takes(volume: Volume, gpt
     assert events[-1].outcome == "done"
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (2, 1), (1, 2), (2, 4)])
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
     volume: Volume, gpt2: Path, before: int, after: int
 ) -> None:
     def spec(processes: int) -> dict[str, int]:
-        return {"gradient_accumulation_steps": 2 // processes, "processes": processes}
+        accumulated = 4 // processes
+        return {
+            "batch_size": 1,
+            "gradient_accumulation_steps": accumulated,
+            "processes": processes,
+        }
 
     whole = train(
         write_run(volume, gpt2, job_id="whole", checkpoint_every=3, **spec(before)), before
@@ -168,4 +173,5 @@ def test_a_run_whose_loss_is_not_finite_stops_before_it_spoils_the_weights(
     assert isinstance(events[-1], Ended)
     assert (events[-1].outcome, events[-1].code) == ("failed", "TRAINING_DIVERGED")
     assert "step 1" in events[-1].message
+    assert "line " in events[-1].message
     assert complete_checkpoints(volume.checkpoints("job-1")) == []

@@ -1,5 +1,6 @@
 """A checkpoint's folder appears whole or not at all."""
 
+import os
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from corral.checkpoints.folders import (
     remove_leftovers,
 )
 from corral.checkpoints.manifest import FileEntry, Manifest, Metrics, read_manifest, verify
-from corral.errors import CheckpointCorruptError
+from corral.errors import CheckpointCorruptError, StorageFailedError, StorageFullError
 from corral.spec import TrainingSpec
 
 
@@ -119,3 +120,65 @@ def test_a_removed_checkpoint_is_gone_and_removing_it_again_changes_nothing(tmp_
     remove_checkpoint(folder)
     remove_checkpoint(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_hashed_as_they_are_written_by_whoever_writes_them(tmp_path: Path) -> None:
+    main, other = (CheckpointWriter(tmp_path, 10, 1) for _ in range(2))
+    main.begin()
+    main.write("model.safetensors", [b"wei", memoryview(b"ghts")])
+    other.write("state/rank-1-of-2.safetensors", [b"moments"])
+    other.hand_over(1)
+    (main.path / "config.json").write_text("{}")
+    folder = main.commit(lambda files: manifest_of(10, 1, files))
+    assert list(verify(folder).files) == [
+        "config.json",
+        "model.safetensors",
+        "state/rank-1-of-2.safetensors",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+        "state",
+    ]
+
+
+def test_a_file_that_is_shorter_than_what_was_written_is_not_committed(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path, 10, 1)
+    writer.begin()
+    writer.write("model.safetensors", [b"weights"])
+    (writer.path / "model.safetensors").write_bytes(b"w")
+    with pytest.raises(StorageFailedError):
+        writer.commit(lambda files: manifest_of(10, 1, files))
+    assert complete_checkpoints(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
+def test_no_space_while_a_file_is_written_is_said(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path, 10, 1)
+    writer.begin()
+    (writer.path / "model.safetensors").symlink_to("/dev/full")
+    with pytest.raises(StorageFullError, match="step-00000010-a1"):
+        writer.write("model.safetensors", [b"weights" * 100_000])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_disk_that_fails_is_said(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path, 10, 1)
+    writer.begin()
+    # A terminal whose other end is gone answers as a broken disk does: with EIO.
+    master, terminal = os.openpty()
+    os.close(master)
+    (writer.path / "model.safetensors").symlink_to(f"/proc/self/fd/{terminal}")
+    with pytest.raises(StorageFailedError, match="Input/output error"):
+        writer.write("model.safetensors", [b"weights"])
+    os.close(terminal)
+
+
+def test_sizes_alone_can_be_compared(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"wEights")
+    verify(folder, with_hashes=False)
+    (folder / "model.safetensors").write_bytes(b"weight")
+    with pytest.raises(CheckpointCorruptError, match="model"):
+        verify(folder, with_hashes=False)

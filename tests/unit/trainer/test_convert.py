@@ -31,6 +31,7 @@ KINDS = {
     FieldDescriptor.CPPTYPE_INT32: "integer",
     FieldDescriptor.CPPTYPE_INT64: "integer",
     FieldDescriptor.CPPTYPE_DOUBLE: "number",
+    FieldDescriptor.CPPTYPE_BOOL: "boolean",
 }
 
 EVERY_FIELD: dict[str, Any] = {
@@ -56,7 +57,20 @@ EVERY_FIELD: dict[str, Any] = {
     "preamble": "Praise the cat.",
     "suffix": "cat",
     "eval_split": 0.5,
+    "eval_every": 10,
+    "eval_prompts": 3,
+    "eval_max_tokens": 16,
+    "early_stopping": "stop_rate",
+    "early_stopping_patience": 2,
     "nodes": 2,
+    "packing": False,
+    "gradient_checkpointing": True,
+    "compile": True,
+    "tuning": "lora",
+    "lora_rank": 4,
+    "lora_alpha": 8.0,
+    "lora_dropout": 0.25,
+    "lora_targets": "q_proj,v_proj",
 }
 
 PROGRESS = Progress(

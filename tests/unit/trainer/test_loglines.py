@@ -13,6 +13,7 @@ from corral.trainer.worker.loglines import (
     clean_line,
     clean_lines,
     log_tail,
+    rank_was_killed,
 )
 
 
@@ -77,3 +78,22 @@ def test_torchruns_own_report_of_a_failed_rank_does_not_push_out_what_the_rank_s
     )
     log.write_text("\n".join(["loading", "error: no space", report, *["Traceback"] * 60]))
     assert log_tail(log) == ("loading", "error: no space")
+
+
+@pytest.mark.parametrize(("exit_code", "killed"), [("-9", True), ("-15", False), ("1", False)])
+def test_what_torchrun_says_of_a_killed_process_is_found(
+    tmp_path: Path, exit_code: str, killed: bool
+) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(
+        "step 3\n"
+        "E1124 12:16:28.281000 17811 torch/distributed/elastic/multiprocessing/api.py:1002] failed"
+        f" (exitcode: {exit_code}) local_rank: 1 (pid: 17815) of binary: python\n"
+        f"  exitcode  : {exit_code} (pid: 17815)\n"
+    )
+    assert rank_was_killed(log) is killed
+    assert log_tail(log) == ("step 3",)
+
+
+def test_a_run_without_a_log_had_nobody_killed(tmp_path: Path) -> None:
+    assert not rank_was_killed(tmp_path / "log.txt")

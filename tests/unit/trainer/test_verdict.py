@@ -10,7 +10,7 @@ from corral.errors import Kind, all_errors
 from corral.jobs.records import JobState
 from corral.launchers.base import RunStatus
 from corral.run import Ended
-from corral.trainer.worker.verdict import MAX_STRIKES, Finish, Outcome, Release, judge
+from corral.trainer.worker.verdict import MAX_STRIKES, PAUSED, Finish, Outcome, Release, judge
 
 GONE = RunStatus(is_running=False)
 
@@ -25,6 +25,7 @@ def outcome(ended: str | None = None, code: str = "", message: str = "", **field
         "status": GONE,
         "is_complete": False,
         "cancel_wished": False,
+        "pause_wished": False,
         "shutting_down": False,
         "strikes": 0,
         "log_tail": ("last line",),
@@ -51,6 +52,13 @@ def test_done_without_its_last_checkpoint_is_tried_again() -> None:
 @pytest.mark.parametrize("ended", [None, "stopped", "failed"])
 def test_a_cancelled_run_is_cancelled_however_it_ended(ended: str | None) -> None:
     assert judge(outcome(ended, cancel_wished=True)) == Finish(JobState.CANCELLED)
+
+
+@pytest.mark.parametrize("ended", [None, "stopped"])
+def test_a_run_that_was_stopped_to_be_paused_is_released_without_a_strike(
+    ended: str | None,
+) -> None:
+    assert judge(outcome(ended, pause_wished=True)) == Release(PAUSED, strike=False)
 
 
 def test_a_run_whose_place_was_taken_away_goes_back_without_a_strike() -> None:
@@ -116,6 +124,7 @@ def test_what_may_go_away_is_tried_three_times(code: str) -> None:
         (RunStatus(False, signal="SIGSEGV"), "SIGSEGV"),
         (RunStatus(False, exit_code=9), "exit code was 9"),
         (GONE, "not known"),
+        (RunStatus(False, exit_code=1), "exit code was 1"),
         (RunStatus(False, detail="the node went away."), "the node went away"),
     ],
 )
@@ -125,3 +134,11 @@ def test_a_crash_says_all_that_is_known(status: RunStatus, said: str) -> None:
     assert decision.failure is not None
     assert decision.failure.code == "TRAINING_CRASHED"
     assert said in decision.failure.message
+
+
+def test_a_process_that_torchrun_found_killed_is_told_with_what_takes_less_memory() -> None:
+    status = RunStatus(False, exit_code=1)
+    decision = judge(outcome(None, status=status, rank_was_killed=True))
+    assert isinstance(decision, Release)
+    assert "killed by SIGKILL, often for want of memory" in decision.reason
+    assert "batch_size" in decision.reason

@@ -82,6 +82,43 @@ def test_gradients_of_packed_documents_are_those_of_each_alone(model) -> None:
         torch.testing.assert_close(packed[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
+def beginning_alike(*lengths: int) -> list[TokenizedExample]:
+    """Examples with the same first 20 tokens, the last of which two are trained in one of them."""
+    shared = list(example(20, 20, 9).ids)
+    alike = []
+    for seed, length in enumerate(lengths):
+        own = example(length, 2, 10 + seed)
+        trained = [False] * 18 + [seed == 0] * 2 + list(own.trained)
+        alike.append(TokenizedExample(ids=shared + list(own.ids), trained=bytes(trained)))
+    return alike
+
+
+def test_a_beginning_that_examples_share_is_computed_once(model) -> None:
+    alike = [*beginning_alike(5, 12, 3), example(9, 2, 3)]
+    batch = make_batch(alike, CPU)
+    assert batch.tokens == 89
+    assert batch.input_ids.shape == (1, 49)
+
+
+def test_sharing_a_beginning_changes_neither_loss_nor_gradients(model) -> None:
+    alike = [*beginning_alike(5, 12, 3), example(9, 2, 3)]
+    shared = LabelLoss(model)(make_batch(alike, CPU))
+    shared.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    alone = sum(reference_loss(model, chosen) for chosen in alike)
+    alone.backward()
+    assert shared.item() == pytest.approx(alone.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_the_same_example_twice_counts_twice(model) -> None:
+    (once,) = beginning_alike(5)
+    twice = LabelLoss(model)(make_batch([once, once], CPU))
+    assert twice.item() == pytest.approx(2 * reference_loss(model, once).item(), rel=1e-5)
+
+
 def test_the_first_token_is_never_a_label() -> None:
     batch = make_batch([TokenizedExample(ids=[5, 6], trained=[True, True])] * 2, CPU)
     assert batch.labels.tolist() == [6, 6]

@@ -33,7 +33,8 @@ redis.call('ZADD', LEASES, now_ms + lease_ms, id)
 redis.call('HSETNX', job_key(id), 'started_at', now)
 redis.call('HSET', WORKERS, worker, id)
 set(id, 'worker', worker)
-if field(id, 'state') ~= 'CANCELLING' then
+local state = field(id, 'state')
+if state ~= 'CANCELLING' and state ~= 'PAUSING' then
   change_state(id, 'STARTING', reason)
 end
 remember(id .. ' ' .. attempt)

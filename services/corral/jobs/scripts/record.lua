@@ -1,5 +1,5 @@
--- id, attempt, progress as JSON or '', then kind and body as JSON of each event -> ok | fenced
-local id, attempt, progress = ARGV[3], ARGV[4], ARGV[5]
+-- id, attempt, progress as JSON or '', cost or '', then kind and body as JSON of each event -> ok | fenced
+local id, attempt, progress, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 if applied() then
   return ok(id)
@@ -7,7 +7,7 @@ end
 if not holds(id, attempt) then
   return fenced(id)
 end
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   if ARGV[i] == 'metrics' and field(id, 'state') == 'STARTING' then
     change_state(id, 'RUNNING', 'training')
   end
@@ -15,6 +15,9 @@ for i = 6, #ARGV, 2 do
 end
 if progress ~= '' then
   set(id, 'progress', progress)
+end
+if cost ~= '' then
+  set(id, 'cost', cost)
 end
 remember(id)
 return ok(id)

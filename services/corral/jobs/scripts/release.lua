@@ -8,8 +8,12 @@ if not holds(id, attempt) then
   return fenced(id)
 end
 redis.call('HINCRBY', job_key(id), 'strikes', strikes)
-if field(id, 'state') == 'CANCELLING' then
+local state = field(id, 'state')
+if state == 'CANCELLING' then
   end_job(id, 'CANCELLED', reason)
+elseif state == 'PAUSING' then
+  let_go(id)
+  change_state(id, 'PAUSED', reason)
 else
   let_go(id)
   change_state(id, 'QUEUED', reason)

@@ -1,4 +1,4 @@
-"""Holding a job: its lease is renewed, and a wish to cancel or a lost lease is noticed.
+"""Holding a job: its lease is renewed, and a wish to cancel or to pause, or a lost lease, is noticed.
 
 Knows nothing of runs.
 """
@@ -25,8 +25,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Lease:
     """An async context in which a claimed job stays this worker's.
 
-    `cancel_wished` is set once a client asked to cancel, `lost` once another attempt was claimed.
-    An outage of the store sets neither.
+    `cancel_wished` is set once a client asked to cancel, `pause_wished` once one asked to pause, `lost`
+    once another attempt was claimed. An outage of the store sets none of them.
     """
 
     def __init__(self, store: JobStore, claimed: Job, seconds: float) -> None:
@@ -35,6 +35,7 @@ class Lease:
         self._seconds = seconds
         self._tasks: list[asyncio.Task[None]] = []
         self.cancel_wished = asyncio.Event()
+        self.pause_wished = asyncio.Event()
         self.lost = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -65,7 +66,7 @@ class Lease:
                 _log.exception("lease not renewed", job=self._job.id)
 
     async def _watch(self) -> None:
-        """Renewals show a wish to cancel too; this one shows it at once."""
+        """Renewals show a wish to cancel or to pause too; this one shows it at once."""
         after = self._job.last_event
         while True:
             try:
@@ -84,3 +85,5 @@ class Lease:
     def _notice(self, state: JobState) -> None:
         if state is JobState.CANCELLING:
             self.cancel_wished.set()
+        if state is JobState.PAUSING:
+            self.pause_wished.set()

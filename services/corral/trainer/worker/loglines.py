@@ -19,6 +19,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ 
 _TORCHRUN_REPORT = re.compile(
     r"E\d{4} [\d:.]+ +\d+ .*torch/distributed/elastic/multiprocessing/api"
 )
+# The same process' summary of the rank that ended first.
+_RANK_WAS_KILLED = re.compile(r"exitcode\s*: -9\b")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -39,20 +41,30 @@ def clean_lines(raw: list[str]) -> list[str]:
     return [*lines[:half], f"… {left_out} lines left out …", *lines[-half:]]
 
 
+def rank_was_killed(log: Path) -> bool:
+    """Whether torchrun's report at the end of a log says that a process was killed by SIGKILL."""
+    return any(_RANK_WAS_KILLED.search(line) for line in _last_lines(log))
+
+
 def log_tail(log: Path) -> tuple[str, ...]:
     """The last lines of a log that may not exist, its unfinished last one included.
 
     Without what torchrun adds when a rank fails: a traceback of its own and a table, 40 lines that
     push out the rank's.
     """
+    lines = _last_lines(log)
+    report = next((at for at, line in enumerate(lines) if _TORCHRUN_REPORT.match(line)), len(lines))
+    return tuple(lines[:report][-TAIL_LINES:])
+
+
+def _last_lines(log: Path) -> list[str]:
+    """The whole lines within the log's last _TAIL_BYTES, those that say something."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL_BYTES))
             raw = file.read().decode("utf-8", errors="replace").split("\n")
     except FileNotFoundError:
-        return ()
+        return []
     whole = raw if size <= _TAIL_BYTES else raw[1:]
-    lines = [line for line in map(clean_line, whole) if line]
-    report = next((at for at, line in enumerate(lines) if _TORCHRUN_REPORT.match(line)), len(lines))
-    return tuple(lines[:report][-TAIL_LINES:])
+    return [line for line in map(clean_line, whole) if line]

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from corral.errors import FencedError, JobNotFoundError, UnavailableError
+from corral.errors import CorralError, FencedError, JobNotFoundError, UnavailableError
 from corral.jobs.records import Job
 from corral.trainer.tasks import end_tasks
 from corral.trainer.worker.run import Tools, run_job
@@ -19,6 +19,7 @@ from corral.trainer.worker.run import Tools, run_job
 # Also how soon a lease that ran out elsewhere is noticed at the latest.
 _WAIT_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
+_REAP_SECONDS = 300.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class Worker:
             for slot in range(self._jobs_at_once):
                 # A name claims one job at a time; see JobStore.claim.
                 group.create_task(self._take_jobs(f"{self._name}/{slot}", shutdown))
+            group.create_task(self._reap(shutdown))
         _log.info("stopped", worker=self._name)
 
     async def _take_jobs(self, name: str, shutdown: asyncio.Event) -> None:
@@ -52,6 +54,17 @@ class Worker:
             else:
                 if job is not None:
                     await self._work(job, shutdown)
+
+    async def _reap(self, shutdown: asyncio.Event) -> None:
+        """What jobs that are over have left elsewhere goes: at the start, and now and then."""
+        while not shutdown.is_set():
+            try:
+                await self._tools.launcher.reap(self._tools.is_over)
+            except CorralError as error:
+                _log.warning("could not clear away what is left", error=str(error))
+            except Exception:  # noqa: BLE001 - a look that fails is not the end of the worker
+                _log.exception("could not clear away what is left")
+            await _unless_set(shutdown, asyncio.sleep(_REAP_SECONDS))
 
     async def _work(self, job: Job, shutdown: asyncio.Event) -> None:
         log = _log.bind(job=job.id, attempt=job.attempt)

@@ -70,9 +70,11 @@ class Recorder:
                 lambda: self._store.unpublish(self._id, self._attempt, steps)
             )
 
-    async def finish(self, state: JobState, failure: Failure | None = None) -> None:
+    async def finish(
+        self, state: JobState, failure: Failure | None = None, reason: str = ""
+    ) -> None:
         await self._until_answered(
-            lambda: self._store.finish(self._id, self._attempt, state, failure)
+            lambda: self._store.finish(self._id, self._attempt, state, failure, reason)
         )
 
     async def release(self, reason: str, *, strike: bool = False) -> None:

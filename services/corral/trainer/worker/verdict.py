@@ -13,17 +13,26 @@ from corral.launchers.base import RunStatus
 from corral.run import Ended
 
 MAX_STRIKES = 3
+PAUSED = "Stopped with what it has saved; it goes on from there."
 
 # The user or an operator has to act first; trying again would end the same way.
 _FINAL_KINDS = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.CONFLICT, Kind.EXHAUSTED})
 
 
+# Linux' out-of-memory killer leaves no other trace in the run.
+_OFTEN_MEMORY = (
+    ", often for want of memory: then a smaller batch_size or max_length, gradient_checkpointing or"
+    " tuning lora takes less"
+)
+
+
 @dataclass(frozen=True)
 class Finish:
-    """The job reaches an end state."""
+    """The job reaches an end state; `reason` says why, where that is not plain."""
 
     state: JobState
     failure: Failure | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,19 +52,24 @@ class Outcome:
     # Whether its last checkpoint is published.
     is_complete: bool
     cancel_wished: bool
+    pause_wished: bool
     shutting_down: bool
     strikes: int
     log_tail: tuple[str, ...]
+    # Whether torchrun found one of its processes killed by SIGKILL.
+    rank_was_killed: bool = False
 
 
 def judge(outcome: Outcome) -> Finish | Release:
     """The one table of what a run's end means."""
     ended = outcome.ended
     is_done = ended is not None and ended.outcome == "done"
-    if is_done and outcome.is_complete:
-        return Finish(JobState.SUCCEEDED)
+    if ended is not None and is_done and outcome.is_complete:
+        return Finish(JobState.SUCCEEDED, reason=ended.message)
     if outcome.cancel_wished:
         return Finish(JobState.CANCELLED)
+    if outcome.status.code:
+        return judge_error(outcome.status.code, outcome.status.detail, outcome.strikes)
     if is_done:
         return strike(
             CheckpointCorruptError.code,
@@ -63,14 +77,14 @@ def judge(outcome: Outcome) -> Finish | Release:
             outcome.strikes,
             outcome.log_tail,
         )
+    if outcome.pause_wished and (ended is None or ended.outcome == "stopped"):
+        return Release(PAUSED, False)
     if outcome.shutting_down and (ended is None or ended.outcome == "stopped"):
         return Release("The worker shuts down; another goes on from the last checkpoint.", False)
     if ended is None and outcome.status.infrastructure:
         return Release(_lost_its_place(outcome.status), False)
     if ended is None:
-        return strike(
-            TrainingCrashedError.code, _crash(outcome.status), outcome.strikes, outcome.log_tail
-        )
+        return strike(TrainingCrashedError.code, _crash(outcome), outcome.strikes, outcome.log_tail)
     if ended.outcome == "stopped":
         return Release("The run was stopped from outside; it goes on from its checkpoint.", False)
     return _failed(ended, outcome)
@@ -107,12 +121,14 @@ def _lost_its_place(status: RunStatus) -> str:
     return f"{detail}; it goes on from the last checkpoint."
 
 
-def _crash(status: RunStatus) -> str:
+def _crash(outcome: Outcome) -> str:
+    status = outcome.status
     if status.signal:
         how = f"It was killed by {status.signal}"
-        # Linux' out-of-memory killer leaves no other trace in the run.
-        why = ", often for want of memory" if status.signal == "SIGKILL" else ""
-        how += why
+        if status.signal == "SIGKILL":
+            how += _OFTEN_MEMORY
+    elif outcome.rank_was_killed:
+        how = f"One of its processes was killed by SIGKILL{_OFTEN_MEMORY}"
     elif status.exit_code is not None:
         how = f"Its exit code was {status.exit_code}"
     else:
