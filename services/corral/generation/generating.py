@@ -1,127 +1,111 @@
-"""One answer: read the prompt, then token after token, each a step of its own.
+"""One answer in the making: which tokens it has, what of its text is certain, and when it ends.
 
-`Generation` does one step at a time, so that an engine can give several of them turns; `generate`
-runs one to its end. Knows nothing of requests, threads or templates.
+Knows nothing of how logits are computed, or of other answers; `Batch` does both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-from transformers import DynamicCache
-
 from corral.errors import InvalidRequestError, PromptTooLongError
-from corral.generation.answers import Finish, FinishReason, Piece
+from corral.generation.answers import Finish, FinishReason, Likelihood, Piece
 from corral.generation.loading import LoadedModel
-from corral.generation.sampler import Sampler
+from corral.generation.loop_guard import LoopGuard
+from corral.generation.sampler import Drawn, Row
 from corral.generation.text import Detokenizer, StopMatcher
 from corral.sampling import SamplingOptions
 
-# A longer prompt is read in several steps, so that others' answers go on meanwhile.
-PREFILL_TOKENS = 512
-
 
 class Generation:
-    """An answer in the making. Its key-value cache is freed with it."""
+    """A prompt, and the answer to it as far as it is written."""
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        prompt_ids: list[int],
-        options: SamplingOptions,
-        *,
-        prefill_tokens: int = PREFILL_TOKENS,
-    ) -> None:
-        """Raises InvalidRequestError for an empty prompt, PromptTooLongError for one that leaves no
-        room for an answer. Computes nothing yet.
+    def __init__(self, model: LoadedModel, prompt_ids: list[int], options: SamplingOptions) -> None:
+        """Raises InvalidRequestError for an empty prompt or a token that the model does not have,
+        PromptTooLongError for a prompt that leaves no room for an answer. Computes nothing yet.
         """
         check_prompt(prompt_ids, model.context_length)
-        self._model = model
-        self._options = options
-        self._prompt_tokens = len(prompt_ids)
-        self._unread = prompt_ids
-        self._prefill_tokens = prefill_tokens
-        self._cache = DynamicCache(config=model.network.config)
-        self._sampler = Sampler(options, prompt_ids=prompt_ids, device=model.device)
+        self.options = options
+        self.row = Row(options, prompt_ids)
+        # Of prompt and answer.
+        self.tokens = list(prompt_ids)
+        self.prompt_tokens = len(prompt_ids)
+        self.cached_tokens = 0
+        self.finished = False
+        self._limit = min(model.context_length, self.prompt_tokens + options.max_tokens)
+        self._end_ids = model.end_ids
         self._detokenizer = Detokenizer(model.tokenizer.decode)
         self._stops = StopMatcher(options.stop)
-        self.completion_tokens = 0
-        self.finished = False
-
-    @torch.inference_mode()
-    def step(self) -> list[Piece | Finish]:
-        """Read one chunk of the prompt, or add one token; what of the answer is certain since.
-
-        The last step's list ends in the Finish; none may follow it.
-        """
-        assert not self.finished
-        chunk, self._unread = (
-            self._unread[: self._prefill_tokens],
-            self._unread[self._prefill_tokens :],
-        )
-        logits = self._forward(chunk)
-        if self._unread:
-            return []
-        token = self._sampler.pick(logits)
-        self._unread = [token]
-        self.completion_tokens += 1
-        return self._take(token)
-
-    def _forward(self, tokens: list[int]) -> Tensor:
-        """Logits after the last of some tokens that follow those in the cache: [vocabulary]."""
-        output = self._model.network(
-            input_ids=torch.tensor([tokens], dtype=torch.long, device=self._model.device),
-            past_key_values=self._cache,
-            use_cache=True,
-            # The head on the last token only: its 50,000 columns for each token of the prompt
-            # would cost more memory than the rest.
-            logits_to_keep=1,
-        )
-        logits: Tensor = output.logits[0, -1]
-        return logits
-
-    def _take(self, token: int) -> list[Piece | Finish]:
-        if token in self._model.end_ids:
-            return self._finish(FinishReason.STOP, "")
-        text = self._stops.push(self._detokenizer.push(token))
-        if self._stops.stopped:
-            self.finished = True
-            return _pieces(text, self._finish_of(FinishReason.STOP))
-        if self._is_full:
-            return self._finish(FinishReason.LENGTH, text)
-        return _pieces(text)
+        self._guard = LoopGuard() if options.loop_guard else None
+        # Of tokens whose text has not been given out yet.
+        self._likelihoods: list[Likelihood] = []
 
     @property
-    def _is_full(self) -> bool:
-        total = self._prompt_tokens + self.completion_tokens
-        return (
-            self.completion_tokens >= self._options.max_tokens
-            or total >= self._model.context_length
-        )
+    def completion_tokens(self) -> int:
+        return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def longest(self) -> int:
+        """How many tokens prompt and answer will have at most."""
+        return self._limit
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether the same prompt is to get the same answer again, to the last bit."""
+        return self.options.seed is not None or self.row.is_greedy
+
+    def take(self, drawn: Drawn) -> list[Piece | Finish]:
+        """Add a token; what of the answer is certain since. The last list of an answer ends in its
+        Finish; nothing may be taken after it.
+        """
+        assert not self.finished
+        self.tokens.append(drawn.token)
+        if drawn.likelihood is not None:
+            self._likelihoods.append(drawn.likelihood)
+        if drawn.token in self._end_ids:
+            return self._finish(FinishReason.STOP, "")
+        text = self._stops.push(self._detokenizer.push(drawn.token))
+        if self._stops.stopped:
+            return [*self._pieces(text), self._finish_of(FinishReason.STOP)]
+        if self._guard is not None and self._guard.push(drawn.token):
+            return self._finish(FinishReason.LOOP, text)
+        if len(self.tokens) >= self._limit:
+            return self._finish(FinishReason.LENGTH, text)
+        return self._pieces(text)
 
     def _finish(self, reason: FinishReason, text: str) -> list[Piece | Finish]:
         """Give out what was held back; a stop string in it still counts."""
-        self.finished = True
         text += self._stops.push(self._detokenizer.flush())
         if self._stops.stopped:
             reason = FinishReason.STOP
         else:
             text += self._stops.flush()
-        return _pieces(text, self._finish_of(reason))
+        return [*self._pieces(text), self._finish_of(reason)]
 
     def _finish_of(self, reason: FinishReason) -> Finish:
-        return Finish(reason, self._prompt_tokens, self.completion_tokens)
+        self.finished = True
+        return Finish(reason, self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+
+    def _pieces(self, text: str) -> list[Piece | Finish]:
+        if not text and not self._likelihoods:
+            return []
+        likelihoods, self._likelihoods = tuple(self._likelihoods), []
+        return [Piece(text, likelihoods)]
 
 
 def generate(
     model: LoadedModel, prompt_ids: list[int], options: SamplingOptions
 ) -> Iterator[Piece | Finish]:
     """One answer from its beginning to its end. Raises as `Generation` does."""
+    from corral.generation.batch import Batch
+
     generation = Generation(model, prompt_ids, options)
+    batch = Batch(model.decoder)
+    batch.join(generation)
     while not generation.finished:
-        yield from generation.step()
+        for _, outputs in batch.step():
+            if isinstance(outputs, Exception):
+                raise outputs
+            yield from outputs
 
 
 def check_prompt(prompt_ids: list[int], context_length: int) -> None:
@@ -137,8 +121,3 @@ def check_prompt(prompt_ids: list[int], context_length: int) -> None:
             "Shorten the message, or leave out earlier ones (in `corral chat`, `.` switches the"
             " history off).",
         )
-
-
-def _pieces(text: str, finish: Finish | None = None) -> list[Piece | Finish]:
-    pieces: list[Piece | Finish] = [Piece(text)] if text else []
-    return pieces if finish is None else [*pieces, finish]

@@ -9,20 +9,22 @@ from __future__ import annotations
 import sys
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from corral.entry import run_service
-from corral.inference.engine import Engine, Steps
+from corral.inference import model_files
+from corral.inference.engine import AnswerBatch, Answering, Engine
 from corral.inference.loaded import ModelCache
-from corral.inference.metrics import inference_collector
+from corral.inference.loader import ModelLoader
+from corral.inference.metrics import AnswerFigures, inference_collector
+from corral.inference.model_files import ModelsService
 from corral.inference.models import Catalog
 from corral.inference.service import InferenceService, registration
 from corral.jobs.redis_store import RedisJobStore
 from corral.rpc.metrics import CallMetrics, metrics_endpoint
-from corral.rpc.serving import join_address, serve
+from corral.rpc.serving import join_address, serve, together
 from corral.sampling import SamplingOptions
 from corral.settings import Settings
 from corral.volume import Volume
@@ -34,21 +36,36 @@ if TYPE_CHECKING:
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM. Raises as corral.rpc.serving.serve does."""
     store = RedisJobStore.connect(settings.redis_url)
-    catalog = Catalog(store, Volume(settings.data.expanduser()))
-    cache = ModelCache(
-        partial(_load, precision=settings.inference_precision),
-        partial(_estimate, precision=settings.inference_precision),
-        budget=settings.inference_memory,
-    )
-    engine = Engine(_begin, slots=settings.inference_slots, waiting=settings.inference_waiting)
+    volume = Volume(settings.data.expanduser())
+    catalog = Catalog(store, volume)
     registry = CollectorRegistry()
+    figures = AnswerFigures(registry)
+    models = ModelLoader(settings.inference_precision, volume)
+    cache: ModelCache[LoadedModel] = ModelCache(
+        models.load,
+        models.estimate,
+        budget=settings.inference_memory,
+        reserved=lambda: engine.reserved_bytes,
+        improve=models.improve,
+    )
+    engine = Engine(
+        _begin,
+        partial(_open_batch, kept=settings.inference_slots),
+        slots=settings.inference_slots,
+        waiting=settings.inference_waiting,
+        cache_budget=lambda: settings.inference_memory - cache.loaded_bytes,
+        on_end=figures.note,
+    )
     registry.register(inference_collector(cache, engine))
-    # In the thread that loads: transformers is not safe to import in two at once.
+    # In the thread that loads, and so before the first load.
     warming = cache.prepare(partial(_import_tensors, settings.torch_threads))
     try:
         with metrics_endpoint(registry, settings):
             await serve(
-                registration(InferenceService(catalog, cache, engine)),
+                together(
+                    registration(InferenceService(catalog, cache, engine)),
+                    model_files.registration(ModelsService(catalog, store, volume)),
+                ),
                 address=join_address(settings.host, settings.inference_port),
                 settings=settings,
                 interceptors=[CallMetrics(registry)],
@@ -62,31 +79,23 @@ async def run(settings: Settings) -> None:
 
 def _import_tensors(threads: int | None) -> None:
     import torch
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    import_module("corral.generation.generating")
+    import_module("corral.generation.batch")
 
     if threads is not None:
         torch.set_num_threads(threads)
 
 
-def _load(folder: Path, *, precision: str) -> LoadedModel:
-    from corral.generation.loading import load_model
-
-    return load_model(folder, precision=precision)
-
-
-def _estimate(folder: Path, *, precision: str) -> int:
-    from corral.generation.loading import estimate_bytes
-
-    return estimate_bytes(folder, precision=precision)
-
-
-def _begin(model: LoadedModel, prompt_ids: list[int], options: SamplingOptions) -> Steps:
+def _begin(model: LoadedModel, prompt_ids: list[int], options: SamplingOptions) -> Answering:
     from corral.generation.generating import Generation
 
     return Generation(model, prompt_ids, options)
+
+
+def _open_batch(model: LoadedModel, *, kept: int) -> AnswerBatch:
+    from corral.generation.batch import Batch
+
+    return Batch(model.decoder, kept=kept)
 
 
 if __name__ == "__main__":

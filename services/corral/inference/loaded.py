@@ -7,28 +7,31 @@ books. Knows nothing of names, jobs or tensors: what a model is and how it loads
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import structlog
 
-from corral.errors import BusyError, InvalidRequestError
+from corral.errors import BusyError, CorralError, InvalidRequestError
 from corral.formatting import size as format_size
 
 _log = structlog.stdlib.get_logger(__name__)
 
 SETTING = "CORRAL_INFERENCE_MEMORY"
 
+Parts: TypeAlias = Mapping[Hashable, int]
+
 
 class Sized(Protocol):
     """What the cache needs to know of a model."""
 
     @property
-    def size_bytes(self) -> int: ...
+    def parts(self) -> Parts:
+        """Bytes that it keeps in memory by what they are of; what models share has one key."""
 
 
 M = TypeVar("M", bound=Sized)
@@ -36,24 +39,40 @@ M = TypeVar("M", bound=Sized)
 
 @dataclass
 class _Entry(Generic[M]):
-    loading: asyncio.Task[M]
-    size_bytes: int
+    loading: asyncio.Future[M]
+    parts: Parts
     users: int = 0
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.loading.done()
 
 
 class ModelCache(Generic[M]):
-    """Models by their folders, at most `budget` bytes of them.
+    """Models by their folders, at most `budget` bytes of them together with what `reserved` says that
+    others have of it.
 
-    `load` and `estimate` (bytes of a folder once loaded) are called in a thread of the cache's own,
-    one at a time.
+    `load` and `estimate` (the parts of a folder's model once loaded) are called in a thread of the cache's own,
+    one at a time. `improve` is asked in another, once for each loaded model, for a better one of the
+    same folder, or None: later users get that, earlier ones keep what they have.
     """
 
     def __init__(
-        self, load: Callable[[Path], M], estimate: Callable[[Path], int], *, budget: int
+        self,
+        load: Callable[[Path], M],
+        estimate: Callable[[Path], Parts],
+        *,
+        budget: int,
+        reserved: Callable[[], int] = lambda: 0,
+        improve: Callable[[Path, M], M | None] | None = None,
     ) -> None:
         self._load = load
         self._estimate = estimate
         self._budget = budget
+        self._reserved = reserved
+        self._improve = improve
+        self._improver = ThreadPoolExecutor(1, thread_name_prefix="corral-improve")
+        self._improving: set[asyncio.Task[None]] = set()
         # The longest unused first.
         self._entries: dict[Path, _Entry[M]] = {}
         # One thread: transformers changes torch's default type while it loads, so two at once could
@@ -67,17 +86,31 @@ class ModelCache(Generic[M]):
     def is_loaded(self, folder: Path) -> bool:
         """Whether its weights are in memory now."""
         entry = self._entries.get(folder)
-        return entry is not None and entry.loading.done()
+        return entry is not None and entry.is_loaded
 
     @property
     def loaded(self) -> int:
         """How many models are in memory now."""
-        return sum(entry.loading.done() for entry in self._entries.values())
+        return sum(entry.is_loaded for entry in self._entries.values())
 
     @property
     def loaded_bytes(self) -> int:
-        """Bytes of the models in memory, and of those that are being loaded."""
-        return sum(entry.size_bytes for entry in self._entries.values())
+        """Bytes of the models in memory, and of those that are being loaded; what several share
+        counts once.
+        """
+        return _bytes_of(entry.parts for entry in self._entries.values())
+
+    @property
+    def budget(self) -> int:
+        """Bytes that models, and what is reserved, may take together."""
+        return self._budget
+
+    def bytes_of(self, folder: Path) -> int:
+        """Bytes that would be free without this model; 0 where it is not loaded."""
+        if not self.is_loaded(folder):
+            return 0
+        others = (entry.parts for path, entry in self._entries.items() if path != folder)
+        return self.loaded_bytes - _bytes_of(others)
 
     @asynccontextmanager
     async def use(self, folder: Path) -> AsyncIterator[M]:
@@ -101,6 +134,9 @@ class ModelCache(Generic[M]):
 
     def close(self) -> None:
         """Forget every model. A load that has begun is waited for."""
+        for task in self._improving:
+            task.cancel()
+        self._improver.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._entries.clear()
 
@@ -108,14 +144,14 @@ class ModelCache(Generic[M]):
         if folder in self._entries:
             return self._entries[folder]
         loop = asyncio.get_running_loop()
-        size = await loop.run_in_executor(self._thread, self._estimate, folder)
+        parts = await loop.run_in_executor(self._thread, self._estimate, folder)
         # Somebody else may have asked for it meanwhile; from here on nothing is awaited.
         if folder not in self._entries:
-            self._make_room(folder, size)
+            self._make_room(folder, parts)
             loading = loop.create_task(self._load_into_entry(folder))
             # Looked at here, since everybody who waits for it may have gone away.
             loading.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._entries[folder] = _Entry(loading, size)
+            self._entries[folder] = _Entry(loading, parts)
         return self._entries[folder]
 
     async def _load_into_entry(self, folder: Path) -> M:
@@ -127,30 +163,64 @@ class ModelCache(Generic[M]):
             self._entries.pop(folder, None)
             raise
         if entry := self._entries.get(folder):
-            entry.size_bytes = model.size_bytes
-        _log.info("model loaded", folder=str(folder), size=format_size(model.size_bytes))
+            entry.parts = model.parts
+        size = format_size(_bytes_of([model.parts]))
+        _log.info("model loaded", folder=str(folder), size=size)
+        if self._improve is not None:
+            task = loop.create_task(self._improve_entry(self._improve, folder, model))
+            self._improving.add(task)
+            task.add_done_callback(self._improving.discard)
         return model
 
-    def _make_room(self, folder: Path, size: int) -> None:
+    async def _improve_entry(
+        self, improve: Callable[[Path, M], M | None], folder: Path, model: M
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            better = await loop.run_in_executor(self._improver, improve, folder, model)
+        except (CorralError, OSError, RuntimeError) as error:
+            # What is loaded still answers.
+            _log.warning("model not improved", folder=str(folder), error=str(error))
+            return
+        entry = self._entries.get(folder)
+        if better is None or entry is None:
+            return
+        ready: asyncio.Future[M] = loop.create_future()
+        ready.set_result(better)
+        entry.loading = ready
+        entry.parts = better.parts
+
+    def _make_room(self, folder: Path, parts: Parts) -> None:
+        size = _bytes_of([parts])
         if size > self._budget:
             raise InvalidRequestError(
-                f"The model needs {format_size(size)} of memory; inference may use {format_size(self._budget)}.",
+                f"The model needs {format_size(size)} of memory;"
+                f" inference may use {format_size(self._budget)}.",
                 f"Start the inference service with a greater {SETTING} (bytes).",
             )
-        free = self._budget - sum(entry.size_bytes for entry in self._entries.values())
-        evicted = []
+        allowed = self._budget - self._reserved()
+        kept = {path: entry.parts for path, entry in self._entries.items()}
         for path, entry in self._entries.items():
-            if free >= size:
+            if _bytes_of([*kept.values(), parts]) <= allowed:
                 break
-            if entry.users == 0 and entry.loading.done():
-                evicted.append(path)
-                free += entry.size_bytes
-        if free < size:
+            if entry.users == 0 and entry.is_loaded:
+                del kept[path]
+        if _bytes_of([*kept.values(), parts]) > allowed:
+            free = max(allowed - _bytes_of(kept.values()), 0)
             raise BusyError(
-                f"The model needs {format_size(size)} of memory; of the {format_size(self._budget)} that inference"
-                f" may use, models that are answering now leave {format_size(max(free, 0))}.",
+                f"The model needs {format_size(size)} of memory; of the"
+                f" {format_size(self._budget)} that inference may use, models that are answering now"
+                f" leave {format_size(free)}.",
                 f"Try again when they are done, or raise {SETTING} (bytes).",
             )
-        for path in evicted:
+        for path in self._entries.keys() - kept.keys():
             del self._entries[path]
             _log.info("model evicted", folder=str(path), for_folder=str(folder))
+
+
+def _bytes_of(models: Iterable[Parts]) -> int:
+    """Bytes of all together: what several share counts once."""
+    together: dict[Hashable, int] = {}
+    for parts in models:
+        together |= parts
+    return sum(together.values())

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +22,7 @@ from corral.bases.smollm2 import NAME as SMOLLM2
 from corral.errors import CorralError, InvalidRequestError, JobNotFoundError, ModelNotFoundError
 from corral.jobs.records import Job, PublishedCheckpoint
 from corral.jobs.store import JobStore
-from corral.names import ID_PATTERN, ModelName
+from corral.names import BEST, ID_PATTERN, ModelName, split_choice
 from corral.volume import Volume
 
 # Jobs that the hint about a wrong name looks at.
@@ -98,12 +99,17 @@ class Catalog:
     # ------------------------------------------------------------ one
 
     async def resolve(self, name: str) -> ServableModel:
-        """The model of a name; of a job's id, or a name without a step, its newest checkpoint.
+        """The model of a name; of a job's id, or a name without a step, its newest checkpoint, or
+        that of a step where `@50` follows, or its best where `@best` does.
 
         Raises ModelNotFoundError with the nearest existing names.
         """
         if not name:
             raise InvalidRequestError("model: no name is given.", _LIST_HINT)
+        plain, choice = split_choice(name)
+        # What begins like a folder may hold an @ of its own.
+        if choice is not None and "/" not in plain.partition(":")[0]:
+            return await self._chosen(name, plain, choice)
         parsed = ModelName.parse(name)
         if parsed is not None:
             return await self._fine_tuned(name, parsed)
@@ -115,15 +121,35 @@ class Catalog:
         job = await self._job(parsed.job)
         if job is None or replace(parsed, step=None) != job.model_name:
             raise await self._not_found(f"There is no model {name!r:.200}.", name)
-        if parsed.step is None:
-            return self._newest(name, job)
+        return self._newest(name, job) if parsed.step is None else self._at(job, parsed.step)
+
+    async def _chosen(self, name: str, plain: str, choice: int | Literal["best"]) -> ServableModel:
+        parsed = ModelName.parse(plain)
+        job_id = parsed.job if parsed and parsed.step is None else plain
+        job = await self._job(job_id) if ID_PATTERN.match(job_id) else None
+        if job is None or (parsed and parsed != job.model_name):
+            raise await self._not_found(f"There is no model {name!r:.200}.", plain)
+        return self._best(job) if choice == BEST else self._at(job, choice)
+
+    def _at(self, job: Job, step: int) -> ServableModel:
         for checkpoint in job.checkpoints:
-            if checkpoint.step == parsed.step:
+            if checkpoint.step == step:
                 return self._of(job, checkpoint)
-        kept = ", ".join(str(checkpoint.step) for checkpoint in job.checkpoints) or "none yet"
+        kept = ", ".join(str(checkpoint.step) for checkpoint in job.checkpoints)
         raise ModelNotFoundError(
-            f"{job.id} has no checkpoint of step {parsed.step}.", f"Its steps: {kept}."
+            f"{job.id} has no checkpoint of step {step}.",
+            f"Kept are those of step {kept}."
+            if kept
+            else f"It has none yet: `corral jobs watch {job.id}` shows when there is one.",
         )
+
+    def _best(self, job: Job) -> ServableModel:
+        if job.best is None:
+            raise ModelNotFoundError(
+                f"{job.id} has no checkpoint that was evaluated.",
+                "Jobs with --eval-split or --early-stopping have. Without @best it is the newest.",
+            )
+        return self._of(job, job.best)
 
     def _newest(self, name: str, job: Job) -> ServableModel:
         if not job.checkpoints:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -17,18 +18,29 @@ import grpc
 
 from corral.data.conversation import Message
 from corral.errors import InvalidRequestError
-from corral.generation.answers import FinishReason
-from corral.generation.prompts import chat_prompt, check_messages, raw_prompt
-from corral.inference.engine import Answered, Engine, Output
+from corral.generation.answers import FinishReason, Piece
+from corral.generation.prompts import (
+    FittedPrompt,
+    answered_ids,
+    chat_prompt,
+    check_answered,
+    check_messages,
+    fitted_prompt,
+    raw_prompt,
+)
+from corral.inference.engine import Answered, Engine
 from corral.inference.loaded import ModelCache
 from corral.inference.models import Catalog, ServableModel
+from corral.inference.templates import template_asked
 from corral.rpc.serving import Register
-from corral.sampling import parse_sampling
+from corral.sampling import SamplingOptions, parse_sampling
 from corral.v1 import inference_pb2 as pb
 from corral.v1 import inference_pb2_grpc
 
 if TYPE_CHECKING:
+    from corral.data.templates import PromptTemplate
     from corral.generation.loading import LoadedModel
+    from corral.generation.scoring import Scored
 
 SERVICE = "corral.v1.Inference"
 DEFAULT_PAGE_SIZE = 100
@@ -36,12 +48,22 @@ MAX_PAGE_SIZE = 1000
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 # A request's prompt in the tokens of the model that it names.
-MakePrompt: TypeAlias = "Callable[[LoadedModel], list[int]]"
+MakePrompt: TypeAlias = "Callable[[LoadedModel, SamplingOptions], FittedPrompt]"
 
 _REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.LOOP: pb.FINISH_REASON_LOOP,
+    FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
 }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A piece of an answer, as both kinds of response carry it."""
+
+    text: str
+    logprobs: list[pb.TokenLogprob]
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -57,7 +79,12 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> pb.ListModelsResponse:
         page = await self._catalog.list_page(_page_size(request.page_size), request.page_token)
         models = [self._to_proto(model) for model in page.models]
-        return pb.ListModelsResponse(models=models, next_page_token=page.next_token)
+        memory = pb.InferenceMemory(
+            budget=self._cache.budget,
+            models=self._cache.loaded_bytes,
+            caches=self._engine.cache_bytes,
+        )
+        return pb.ListModelsResponse(models=models, next_page_token=page.next_token, memory=memory)
 
     async def GetModel(  # noqa: N802 - the contract's name
         self, request: pb.GetModelRequest, context: Context
@@ -72,50 +99,89 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         messages = _messages(request.messages)
         # Before a model is loaded for nothing.
         check_messages(messages)
+        template = await self._template(request)
 
-        def make_prompt(model: LoadedModel) -> list[int]:
-            return chat_prompt(model, messages)
+        def make_prompt(model: LoadedModel, options: SamplingOptions) -> FittedPrompt:
+            if not request.drop_oldest_turns:
+                return FittedPrompt(chat_prompt(model, messages, template))
+            return fitted_prompt(model, messages, template, answer_tokens=options.max_tokens)
 
-        answer = self._answer(request.model, make_prompt, request.sampling, arrived_at)
+        answer = self._answer(request, make_prompt, context, arrived_at)
         async with aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, pb.Finish):
                     yield pb.ChatResponse(finish=event)
                 else:
-                    yield pb.ChatResponse(text=event)
+                    yield pb.ChatResponse(text=event.text, logprobs=event.logprobs)
 
     async def Generate(  # noqa: N802 - the contract's name
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
         arrived_at = time.monotonic()
 
-        def make_prompt(model: LoadedModel) -> list[int]:
-            return raw_prompt(model, request.prompt)
+        def make_prompt(model: LoadedModel, _: SamplingOptions) -> FittedPrompt:
+            return FittedPrompt(raw_prompt(model, request.prompt))
 
-        answer = self._answer(request.model, make_prompt, request.sampling, arrived_at)
+        answer = self._answer(request, make_prompt, context, arrived_at, loop_guard=False)
         async with aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, pb.Finish):
                     yield pb.GenerateResponse(finish=event)
                 else:
-                    yield pb.GenerateResponse(text=event)
+                    yield pb.GenerateResponse(text=event.text, logprobs=event.logprobs)
+
+    async def Score(  # noqa: N802 - the contract's name
+        self, request: pb.ScoreRequest, context: Context
+    ) -> pb.ScoreResponse:
+        messages = _messages(request.messages)
+        check_answered(messages)
+        template = await self._template(request)
+        servable = await self._catalog.resolve(request.model)
+        async with self._cache.use(servable.folder) as model:
+            scored = await asyncio.to_thread(_score, model, messages, template)
+        return pb.ScoreResponse(
+            model=servable.name,
+            log_likelihood=scored.log_likelihood,
+            answer_tokens=scored.answer_tokens,
+            prompt_tokens=scored.prompt_tokens,
+        )
+
+    async def _template(self, request: pb.ChatRequest | pb.ScoreRequest) -> PromptTemplate | None:
+        """The template that is asked for in place of the model's own."""
+        if not request.HasField("prompt_template"):
+            return None
+        servable = await self._catalog.resolve(request.model)
+        return await asyncio.to_thread(template_asked, request.prompt_template, servable.folder)
 
     async def _answer(
         self,
-        name: str,
+        request: pb.ChatRequest | pb.GenerateRequest,
         make_prompt: MakePrompt,
-        sampling: pb.SamplingOptions,
+        context: Context,
         arrived_at: float,
-    ) -> AsyncGenerator[str | pb.Finish]:
-        """Pieces of text, then the finish. Times count from `arrived_at`, of time.monotonic."""
-        options = parse_sampling(_sampling_fields(sampling))
-        servable = await self._catalog.resolve(name)
+        *,
+        loop_guard: bool = True,
+    ) -> AsyncGenerator[Shown | pb.Finish]:
+        """Pieces of text, then the finish. Times count from `arrived_at`, of time.monotonic;
+        `loop_guard` is what is done where the request does not say.
+        """
+        fields = {"loop_guard": loop_guard} | _sampling_fields(request.sampling)
+        options = parse_sampling(fields)
+        servable = await self._catalog.resolve(request.model)
         async with self._cache.use(servable.folder) as model:
             # In a thread: rendering and encoding a long conversation takes a while.
-            prompt_ids = await asyncio.to_thread(make_prompt, model)
-            async with aclosing(self._engine.submit(model, prompt_ids, options)) as outputs:
+            prompt = await asyncio.to_thread(make_prompt, model, options)
+            answer = self._engine.submit(
+                model, prompt.ids, options, deadline=_deadline(context, arrived_at)
+            )
+            async with aclosing(answer) as outputs:
                 async for output in outputs:
-                    yield _event(output, servable.name, arrived_at)
+                    if isinstance(output, Answered):
+                        finish = _finish(output, servable.name, arrived_at)
+                        finish.dropped_turns = prompt.dropped_turns
+                        yield finish
+                    else:
+                        yield Shown(output.text, _logprobs(output, model))
 
     def _to_proto(self, model: ServableModel) -> pb.Model:
         message = pb.Model(
@@ -123,6 +189,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             is_base=model.origin is None,
             is_loaded=self._cache.is_loaded(model.folder),
             size_bytes=model.size_bytes,
+            loaded_bytes=self._cache.bytes_of(model.folder),
         )
         if origin := model.origin:
             message.base_model = origin.base_model
@@ -171,18 +238,48 @@ def _role(role: pb.Role, index: int) -> Literal["system", "user", "assistant"]:
     )
 
 
+def _score(model: LoadedModel, messages: list[Message], template: PromptTemplate | None) -> Scored:
+    # Imported here: torch may still be loading while the service listens.
+    from corral.generation.scoring import score
+
+    return score(model, answered_ids(model, messages, template))
+
+
 def _sampling_fields(message: pb.SamplingOptions) -> dict[str, Any]:
     """The fields that a client set, by the names that they have on both sides."""
     fields = {field.name: value for field, value in message.ListFields()}
-    return fields | {"stop": tuple(message.stop)}
+    return fields | {"stop": tuple(message.stop), "logit_bias": dict(message.logit_bias)}
+
+
+def _deadline(context: Context, arrived_at: float) -> float | None:
+    """When the client stops waiting, of time.monotonic, or None."""
+    remaining = context.time_remaining()
+    return None if remaining is None else arrived_at + remaining
 
 
 # ---------------------------------------------------------------- responses
 
 
-def _event(output: Output, model: str, arrived_at: float) -> str | pb.Finish:
-    if not isinstance(output, Answered):
-        return output.text
+def _logprobs(piece: Piece, model: LoadedModel) -> list[pb.TokenLogprob]:
+    return [
+        pb.TokenLogprob(
+            id=likelihood.token,
+            token=_text_of(likelihood.token, model),
+            logprob=likelihood.logprob,
+            top=[
+                pb.TokenLogprob(id=token, token=_text_of(token, model), logprob=logprob)
+                for token, logprob in likelihood.top
+            ],
+        )
+        for likelihood in piece.likelihoods
+    ]
+
+
+def _text_of(token: int, model: LoadedModel) -> str:
+    return model.tokenizer.decode([token], skip_special=False)
+
+
+def _finish(output: Answered, model: str, arrived_at: float) -> pb.Finish:
     finish = output.finish
     # The first token came at the beginning of the span, so one token less was made within it.
     span = output.last_token_at - output.first_token_at
@@ -192,6 +289,7 @@ def _event(output: Output, model: str, arrived_at: float) -> str | pb.Finish:
         model=model,
         prompt_tokens=finish.prompt_tokens,
         completion_tokens=finish.completion_tokens,
+        cached_tokens=finish.cached_tokens,
         time_to_first_token=timedelta(seconds=output.first_token_at - arrived_at),
         total_time=timedelta(seconds=time.monotonic() - arrived_at),
         tokens_per_second=made / span if span > 0 else 0.0,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -22,6 +21,7 @@ from corral.rpc.channel import open_aio_channel
 from corral.v1 import inference_pb2_grpc
 from corral.volume import Volume
 
+BUDGET = 64 * 1024**2
 FINE_TUNED = "ft:tiny-gpt2:pirate:job-1:ckpt-step-10"
 
 
@@ -47,6 +47,7 @@ class Served:
 
 @pytest.fixture
 async def served(volume: Volume) -> AsyncIterator[Served]:
+    from corral.generation.batch import Batch
     from corral.generation.generating import Generation
     from corral.generation.loading import LoadedModel, estimate_bytes, load_model
 
@@ -58,8 +59,12 @@ async def served(volume: Volume) -> AsyncIterator[Served]:
 
     jobs = MemoryJobStore()
     await publish_job(jobs, job_id="job-1", steps=(10,), model="tiny-gpt2", suffix="pirate")
-    cache = ModelCache(load, partial(estimate_bytes, precision="fp32"), budget=64 * 1024**2)
-    engine = Engine(Generation, slots=4, waiting=4)
+
+    def estimate(folder: Path) -> dict[Hashable, int]:
+        return {folder: estimate_bytes(folder, precision="fp32")}
+
+    cache = ModelCache(load, estimate, budget=BUDGET)
+    engine = Engine(Generation, lambda model: Batch(model.decoder, kept=4), slots=4, waiting=4)
     service = InferenceService(Catalog(jobs, volume), cache, engine)
     async with running(registration(service)) as address:
         channel = open_aio_channel(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from datetime import timedelta
 from typing import Any
 
@@ -169,3 +170,92 @@ async def test_a_wrong_request_gets_a_sentence(
 async def test_a_page_size_that_is_too_large_is_refused(served: Served) -> None:
     with pytest.raises(InvalidRequestError, match="page_size"), translated_errors():
         await served.stub.ListModels(pb.ListModelsRequest(page_size=1001))
+
+
+# ---------------------------------------------------------------- other templates, and scores
+
+
+ANSWER = pb.Message(role=pb.ROLE_ASSISTANT, content="Red, green and blue.")
+
+
+async def test_a_score_is_the_training_loss_of_the_answer(served: Served, volume: Volume) -> None:
+    import torch
+
+    from corral.data.conversation import Conversation
+    from corral.data.examples import TokenizedExample
+    from corral.generation.loading import load_model
+    from corral.training.batches import make_batch
+    from corral.training.model import LabelLoss, load_trainable
+
+    scored = await served.stub.Score(pb.ScoreRequest(model="job-1", messages=[QUESTION, ANSWER]))
+
+    folder = volume.checkpoints("job-1") / "step-00000010-a1"
+    model = load_model(folder, precision="fp32")
+    turns = (Message("user", QUESTION.content), Message("assistant", ANSWER.content))
+    encoded = model.tokenizer.encode_segments(model.template.render_training(Conversation(turns)))
+    example = TokenizedExample(array("I", encoded.ids), bytes(encoded.trained))
+    network = load_trainable(folder, model.tokenizer.vocab_size).eval()
+    loss = LabelLoss(network)(make_batch([example], torch.device("cpu")))
+    assert scored.model == FINE_TUNED
+    assert scored.log_likelihood == pytest.approx(-float(loss), rel=1e-5)
+    assert (scored.answer_tokens, scored.prompt_tokens + scored.answer_tokens) == (
+        sum(encoded.trained),
+        len(encoded.ids),
+    )
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pb.PromptTemplate(template="alpaca", preamble="Praise the cat."),
+        pb.PromptTemplate(template="chatml"),
+        pb.PromptTemplate(template="jinja", template_source="{% for m in messages %}{{ m.role + ': ' + m.content + ' ' }}{% endfor %}"),
+    ],
+    ids=lambda template: template.template,
+)  # fmt: skip
+async def test_another_prompt_changes_the_score_but_not_the_answers_tokens(
+    served: Served, template: pb.PromptTemplate
+) -> None:
+    messages = [QUESTION, ANSWER]
+    own = await served.stub.Score(pb.ScoreRequest(model="job-1", messages=messages))
+    other = await served.stub.Score(
+        pb.ScoreRequest(model="job-1", messages=messages, prompt_template=template)
+    )
+    assert other.answer_tokens == own.answer_tokens
+    assert other.log_likelihood != own.log_likelihood
+
+
+async def test_chat_under_another_prompt_reads_that_prompt(served: Served) -> None:
+    _, own = await read(served.stub.Chat(chat("job-1")))
+    request = chat("job-1")
+    request.prompt_template.template = "alpaca"
+    _, same = await read(served.stub.Chat(request))
+    request.prompt_template.preamble = "Praise."
+    _, other = await read(served.stub.Chat(request))
+    assert same.prompt_tokens == own.prompt_tokens
+    assert other.prompt_tokens < own.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (pb.PromptTemplate(template="poem"), "poem"),
+        (pb.PromptTemplate(template="chatml", preamble="Hi."), "preamble"),
+    ],
+    ids=["unknown", "unfitting"],
+)
+async def test_a_prompt_that_is_none_is_refused(
+    served: Served, template: pb.PromptTemplate, said: str
+) -> None:
+    request = chat("job-1")
+    request.prompt_template.CopyFrom(template)
+    assert said in (await refusal(served.stub.Chat(request))).message
+
+
+async def test_a_score_needs_an_answer_that_fits(served: Served) -> None:
+    for messages, error in (
+        ([QUESTION], InvalidRequestError),
+        ([QUESTION, pb.Message(role=pb.ROLE_ASSISTANT, content="a b " * 200)], PromptTooLongError),
+    ):
+        with pytest.raises(error), translated_errors():
+            await served.stub.Score(pb.ScoreRequest(model="job-1", messages=messages))

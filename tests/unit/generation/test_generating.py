@@ -22,7 +22,7 @@ from corral.generation.prompts import raw_prompt
 pytestmark = pytest.mark.torch
 
 PROMPT = "Below is an instruction that describes a task. Name three colours, then 🙂."
-GREEDY = SamplingOptions(temperature=0, max_tokens=40)
+GREEDY = SamplingOptions(temperature=0, max_tokens=40, loop_guard=False)
 
 
 @pytest.fixture
@@ -31,13 +31,9 @@ def model(model_folder: Path) -> LoadedModel:
 
 
 def answer(
-    model: LoadedModel, prompt_ids: list[int], options: SamplingOptions, **settings: Any
+    model: LoadedModel, prompt_ids: list[int], options: SamplingOptions
 ) -> tuple[str, Finish]:
-    generation = Generation(model, prompt_ids, options, **settings)
-    outputs = []
-    while not generation.finished:
-        outputs += generation.step()
-    *pieces, finish = outputs
+    *pieces, finish = generate(model, prompt_ids, options)
     assert isinstance(finish, Finish)
     assert all(isinstance(piece, Piece) and piece.text for piece in pieces)
     return "".join(piece.text for piece in pieces if isinstance(piece, Piece)), finish
@@ -58,13 +54,12 @@ def reference(folder: Path, prompt_ids: list[int], tokens: int, **settings: Any)
     return list(output[0, len(prompt_ids) :].tolist())
 
 
-@pytest.mark.parametrize("prefill_tokens", [1, 7, 512])
 def test_greedy_text_is_that_of_transformers_generate(
-    model_folder: Path, model: LoadedModel, prefill_tokens: int
+    model_folder: Path, model: LoadedModel
 ) -> None:
     prompt_ids = raw_prompt(model, PROMPT)
     expected = reference(model_folder, prompt_ids, GREEDY.max_tokens)
-    text, finish = answer(model, prompt_ids, GREEDY, prefill_tokens=prefill_tokens)
+    text, finish = answer(model, prompt_ids, GREEDY)
     assert finish.completion_tokens == len(expected)
     assert text == model.tokenizer.decode(expected)
     # Or the comparison would prove little.
@@ -80,15 +75,6 @@ def test_the_repetition_penalty_is_that_of_transformers(
     text, _ = answer(model, prompt_ids, options)
     assert text == model.tokenizer.decode(expected)
     assert text != answer(model, prompt_ids, GREEDY)[0]
-
-
-def test_a_long_prompt_is_read_in_chunks_before_the_first_token(model: LoadedModel) -> None:
-    generation = Generation(model, list(range(20)), GREEDY, prefill_tokens=8)
-    assert generation.step() == []
-    assert generation.step() == []
-    assert generation.completion_tokens == 0
-    generation.step()
-    assert generation.completion_tokens == 1
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(model: LoadedModel) -> None:
@@ -151,13 +137,27 @@ def test_generate_gives_pieces_and_then_one_finish(model: LoadedModel) -> None:
     assert [isinstance(output, Finish) for output in outputs].index(True) == len(outputs) - 1
 
 
-def test_answers_that_take_turns_do_not_touch_each_other(model: LoadedModel) -> None:
-    prompts = [raw_prompt(model, text) for text in (PROMPT, "Who made you?")]
-    options = SamplingOptions(temperature=1, seed=9)
-    alone = [answer(model, prompt, options) for prompt in prompts]
-    generations = [Generation(model, prompt, options, prefill_tokens=5) for prompt in prompts]
-    texts = ["", ""]
-    while unfinished := [at for at in (0, 1) if not generations[at].finished]:
-        for at in unfinished:
-            texts[at] += "".join(o.text for o in generations[at].step() if isinstance(o, Piece))
-    assert texts == [text for text, _ in alone]
+def test_an_answer_that_only_repeats_itself_is_ended(model: LoadedModel) -> None:
+    prompt_ids = raw_prompt(model, PROMPT)
+    # Forced to one token, which makes the shortest loop there is.
+    options = SamplingOptions(temperature=0, max_tokens=60, logit_bias={300: 100})
+    _, finish = answer(model, prompt_ids, options)
+    assert finish.reason is FinishReason.LOOP
+    assert finish.completion_tokens == 48
+    off = options.model_copy(update={"loop_guard": False})
+    assert answer(model, prompt_ids, off)[1].reason is FinishReason.LENGTH
+
+
+def test_likelihoods_of_every_token_are_reported_once(model: LoadedModel) -> None:
+    prompt_ids = raw_prompt(model, PROMPT)
+    options = GREEDY.model_copy(update={"logprobs": 2})
+    *pieces, finish = generate(model, prompt_ids, options)
+    assert isinstance(finish, Finish)
+    found = [one for piece in pieces if isinstance(piece, Piece) for one in piece.likelihoods]
+    assert len(found) == finish.completion_tokens
+    for one in found:
+        # Greedy: the likeliest is the one that was taken.
+        assert one.top[0] == (one.token, one.logprob)
+        assert len(one.top) == 2
+    scores = model.decoder.score([*prompt_ids, *(one.token for one in found)], len(prompt_ids))
+    assert [one.logprob for one in found] == pytest.approx(scores.tolist(), abs=1e-4)

@@ -114,12 +114,11 @@ def test_a_file_that_is_cut_off_is_an_error_of_ours(copy: Path) -> None:
             read(copy)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
 def test_the_size_is_known_before_loading(model_folder: Path, precision: str) -> None:
     loaded = load_model(model_folder, precision=precision)
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    assert loaded.network.dtype == dtype
-    # Buffers, such as rotary frequencies, are not in the file.
+    assert loaded.precision == precision
+    # Scales of int8's rows, and what is added to round numbers, are not in the file.
     assert estimate_bytes(model_folder, precision=precision) == pytest.approx(
-        loaded.size_bytes, rel=0.01
+        loaded.size_bytes, rel=0.06
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Weights:
     """A model that is only a size."""
 
     folder: Path
-    size_bytes: int
+    parts: dict[Hashable, int]
 
 
 class Disk:
@@ -30,6 +31,8 @@ class Disk:
 
     def __init__(self, **sizes: int) -> None:
         self.sizes = {Path(name): size for name, size in sizes.items()}
+        # Bytes that all models share.
+        self.base = 0
         self.loads: list[Path] = []
         self.broken: set[Path] = set()
         self.may_load = threading.Event()
@@ -42,10 +45,11 @@ class Disk:
         assert self.may_load.wait(SECONDS)
         if folder in self.broken:
             raise CheckpointCorruptError(f"{folder} is not what was written.")
-        return Weights(folder, self.sizes[folder])
+        return Weights(folder, self.estimate(folder))
 
-    def estimate(self, folder: Path) -> int:
-        return self.sizes[folder]
+    def estimate(self, folder: Path) -> dict[Hashable, int]:
+        shared: dict[Hashable, int] = {"base": self.base} if self.base else {}
+        return {folder: self.sizes[folder], **shared}
 
     def cache(self, budget: int) -> ModelCache[Weights]:
         return ModelCache(self.load, self.estimate, budget=budget)
@@ -147,3 +151,28 @@ async def test_a_caller_who_goes_away_does_not_end_the_load_for_others() -> None
     disk.may_load.set()
     assert (await stays).folder == A
     assert disk.loads == [A]
+
+
+async def test_what_models_share_is_counted_once() -> None:
+    disk = Disk(a=10, b=10, c=10)
+    disk.base = 60
+    cache = disk.cache(90)
+    await touch(cache, A)
+    assert (cache.loaded_bytes, cache.bytes_of(A)) == (70, 70)
+    await touch(cache, B)
+    await touch(cache, C)
+    assert (cache.loaded_bytes, cache.loaded) == (90, 3)
+    assert [cache.bytes_of(folder) for folder in (A, B, C)] == [10, 10, 10]
+
+
+async def test_what_models_share_goes_with_the_last_of_them() -> None:
+    disk = Disk(a=10, b=10)
+    disk.base = 60
+    cache = disk.cache(80)
+    await touch(cache, A)
+    await touch(cache, B)
+    disk.base = 0
+    disk.sizes[C] = 70
+    await touch(cache, C)
+    assert [cache.is_loaded(folder) for folder in (A, B, C)] == [False, False, True]
+    assert cache.loaded_bytes == 70

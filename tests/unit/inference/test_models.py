@@ -163,3 +163,76 @@ async def test_a_token_stays_good_while_jobs_come_and_go(
 async def test_a_token_that_the_list_did_not_give_is_refused(catalog: Catalog, token: str) -> None:
     with pytest.raises(InvalidRequestError, match="page_token"):
         await catalog.list_page(1, token)
+
+
+# ---------------------------------------------------------------- the best
+
+
+@pytest.mark.parametrize("name", ["job-1@best", "ft:gpt2:pirate:job-1@best"])
+async def test_best_is_the_checkpoint_with_the_best_evaluation(
+    catalog: Catalog, jobs: MemoryJobStore, name: str
+) -> None:
+    await publish_job(
+        jobs,
+        job_id="job-1",
+        steps=(5, 10, 15),
+        eval_losses={5: 2.0, 10: 1.0},
+        eval_split=0.5,
+        suffix="pirate",
+    )
+    assert (await catalog.resolve(name)).name == "ft:gpt2:pirate:job-1:ckpt-step-10"
+    assert (await catalog.resolve("job-1")).name == "ft:gpt2:pirate:job-1:ckpt-step-15"
+
+
+async def test_without_an_evaluation_there_is_no_best(
+    catalog: Catalog, jobs: MemoryJobStore
+) -> None:
+    await publish_job(jobs, job_id="job-1", steps=(5,))
+    with pytest.raises(ModelNotFoundError, match="no checkpoint that was evaluated"):
+        await catalog.resolve("job-1@best")
+
+
+@pytest.mark.parametrize(
+    "name", ["@best", "job-9@best", "gpt2@best", "ft:gpt2:pirate:job-1:ckpt-step-5@best"]
+)
+async def test_best_of_what_is_no_job_does_not_exist(
+    catalog: Catalog, jobs: MemoryJobStore, name: str
+) -> None:
+    await publish_job(jobs, job_id="job-1", steps=(5,), suffix="pirate")
+    with pytest.raises(ModelNotFoundError, match="There is no model"):
+        await catalog.resolve(name)
+
+
+# ---------------------------------------------------------------- a step
+
+
+@pytest.mark.parametrize("name", ["job-1@5", "ft:gpt2:pirate:job-1@5"])
+async def test_a_step_behind_an_at_is_the_checkpoint_of_that_step(
+    catalog: Catalog, jobs: MemoryJobStore, name: str
+) -> None:
+    await publish_job(jobs, job_id="job-1", steps=(5, 10), suffix="pirate")
+    assert (await catalog.resolve(name)).name == "ft:gpt2:pirate:job-1:ckpt-step-5"
+
+
+async def test_a_step_that_was_not_kept_is_answered_with_those_that_were(
+    catalog: Catalog, jobs: MemoryJobStore
+) -> None:
+    await publish_job(jobs, job_id="job-1", steps=(5, 10))
+    with pytest.raises(ModelNotFoundError, match="no checkpoint of step 7") as missing:
+        await catalog.resolve("job-1@7")
+    assert missing.value.hint == "Kept are those of step 5, 10."
+
+
+async def test_a_step_of_a_job_without_checkpoints_says_how_to_watch_it(
+    catalog: Catalog, jobs: MemoryJobStore
+) -> None:
+    await publish_job(jobs, job_id="job-1")
+    with pytest.raises(ModelNotFoundError) as missing:
+        await catalog.resolve("job-1@7")
+    assert "corral jobs watch job-1" in missing.value.hint
+
+
+@pytest.mark.torch
+async def test_a_folder_may_hold_an_at(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tiny_gpt2(tmp_path / "model@50")
+    assert (await catalog.resolve(str(folder))).folder == folder

@@ -1,0 +1,1 @@
+"""A model's folder in other programs' forms: GGUF for llama.cpp, and a Modelfile for Ollama. No torch."""

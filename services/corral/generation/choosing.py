@@ -1,0 +1,63 @@
+"""The fastest precision that leaves a model what it was: measured by the perplexity of answers.
+
+Rounding hurts one model more than another: a base that was published in 4 bits loses nothing by them,
+but what fine-tuning moved by less than a step is lost. So each checkpoint is measured. Knows nothing of
+when it is worth measuring, or where answers come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from corral.data.tokenizing import Encoded
+from corral.generation.decoders.opening import open_decoder
+from corral.generation.decoders.precision import Precision
+
+# Percent by which perplexity may rise above float32's.
+TOLERANCE_PERCENT = 0.5
+# In the order of their speed on a CPU with one answer at a time, see docs/inference.md.
+FASTEST_FIRST = (Precision.INT4, Precision.INT8, Precision.BF16)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The precision, and by how many percent each that was measured changes perplexity."""
+
+    precision: Precision
+    changes: Mapping[Precision, float]
+
+    def __str__(self) -> str:
+        measured = ", ".join(f"{kind} {change:+.2f} %" for kind, change in self.changes.items())
+        return f"{self.precision} (perplexity against fp32: {measured})"
+
+
+def choose_precision(folder: Path, answers: Sequence[Encoded]) -> Choice:
+    """Measure on the CPU, fastest first, until one is within the tolerance; fp32 where none is.
+
+    `answers` are prompts with the answers, which alone are marked as trained, of a few hundred tokens
+    altogether. Raises as `open_decoder` does.
+    """
+    exact = measured_nats(folder, Precision.FP32, answers)
+    changes: dict[Precision, float] = {}
+    for kind in FASTEST_FIRST:
+        changes[kind] = (math.exp(measured_nats(folder, kind, answers) - exact) - 1) * 100
+        if changes[kind] <= TOLERANCE_PERCENT:
+            return Choice(kind, changes)
+    return Choice(Precision.FP32, changes)
+
+
+def measured_nats(folder: Path, precision: Precision, answers: Sequence[Encoded]) -> float:
+    """Nats for each token of the answers, in the mean. Raises as `open_decoder` does."""
+    decoder = open_decoder(folder, precision, torch.device("cpu"))
+    likelihoods = [
+        decoder.score(answer.ids, first)[[at - first for at in labels]]
+        for answer in answers
+        if (labels := [at for at, trained in enumerate(answer.trained) if trained and at > 0])
+        and (first := labels[0])
+    ]
+    return -float(torch.cat(likelihoods).double().mean())
