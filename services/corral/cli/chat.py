@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +21,7 @@ from corral.sampling import SamplingOptions
 
 if TYPE_CHECKING:
     from corral.cli.conversation import Chatter
+    from corral.cli.side_by_side import Display
     from corral.v1 import inference_pb2
 
 
@@ -27,9 +30,13 @@ def _help(field: str, text: str) -> str:
 
 
 def chat(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="Its name, or a job's id for its newest checkpoint."),
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A model's name, or a job's id for its newest checkpoint, JOB@50 for that of a step."
+            " Up to three answer side by side.",
+        ),
     ],
     temperature: Annotated[
         float | None,
@@ -58,9 +65,21 @@ def chat(
     system: Annotated[
         str, typer.Option(metavar="TEXT", help="A system message before the conversation.")
     ] = "",
+    loop_guard: Annotated[
+        bool | None,
+        typer.Option(
+            "--loop-guard/--no-loop-guard", help="End an answer that only repeats itself."
+        ),
+    ] = None,
+    drop_oldest: Annotated[
+        bool,
+        typer.Option(
+            "--drop-oldest", help="Leave out the oldest questions where the history is too long."
+        ),
+    ] = False,
     server: ServerFlag = None,
 ) -> None:
-    """Chat with a model. With a prompt on stdin (echo ... | corral chat MODEL), answer just that."""
+    """Chat with a model, or with several at once. With a prompt on stdin (echo ... | corral chat MODEL), answer just that."""
     sampling = _sampling(
         temperature=temperature,
         top_p=top_p,
@@ -69,25 +88,76 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
         stop=stop,
+        loop_guard=loop_guard,
     )
+    _check_models(models)
     with connect(server) as client:
         if sys.stdin.isatty():
-            _converse(client, model, sampling, system)
+            _converse(client, models, sampling, system, drop_oldest=drop_oldest)
+            return
+        messages = _messages(_prompt(sys.stdin.buffer.read()), system)
+        if len(models) == 1:
+            answer_once(client, models[0], messages, sampling)
         else:
-            answer_once(client, model, _prompt(sys.stdin.buffer.read()), sampling, system)
+            answer_side_by_side(client, models, messages, sampling)
+
+
+def _check_models(models: Sequence[str]) -> None:
+    from corral.cli.side_by_side import MOST_MODELS
+
+    if len(models) > MOST_MODELS:
+        raise InvalidRequestError(
+            f"{len(models)} models are too many side by side.", f"Name {MOST_MODELS} at most."
+        )
 
 
 def answer_once(
     chatter: Chatter,
     model: str,
-    prompt: str,
+    messages: Sequence[inference_pb2.Message],
     sampling: inference_pb2.SamplingOptions,
-    system: str = "",
 ) -> None:
     """Write the answer to one prompt, and nothing else, to stdout as it comes.
 
-    Where the answer is cut, stderr says so.
+    Where the answer is cut or ended, stderr says so.
     """
+    reason = None
+    for response in chatter.chat(model, messages, sampling):
+        output.piece(response.text)
+        reason = response.finish.reason
+    output.piece("\n")
+    _say_if_ended(reason)
+
+
+def answer_side_by_side(
+    chatter: Chatter,
+    models: Sequence[str],
+    messages: Sequence[inference_pb2.Message],
+    sampling: inference_pb2.SamplingOptions,
+) -> None:
+    """Write each model's answer to one prompt to stdout, under the model's name.
+
+    They all draw with the same seed, which stderr tells. Raises the first error of a model once the
+    others have answered.
+    """
+    from corral.cli.answer_displays import Blocks
+    from corral.cli.answer_notes import note_of
+    from corral.cli.side_by_side import Round, with_seed
+
+    names = [chatter.get_model(model).name or model for model in models]
+    seeded = with_seed(sampling)
+    begin = [partial(chatter.chat, name, messages, seeded) for name in names]
+    asked = Round()
+    asked.ask(begin, Blocks(names, output.piece, output.say), note_of)
+    if asked.was_stopped:
+        raise KeyboardInterrupt
+    output.say(f"Seed {seeded.seed}.")
+    for answer in asked.answers:
+        if answer.error is not None:
+            raise answer.error
+
+
+def _messages(prompt: str, system: str) -> list[inference_pb2.Message]:
     from corral.v1 import inference_pb2
 
     question = prompt.removesuffix("\n").removesuffix("\r")
@@ -96,13 +166,16 @@ def answer_once(
     messages = [inference_pb2.Message(role=inference_pb2.ROLE_USER, content=question)]
     if system:
         messages.insert(0, inference_pb2.Message(role=inference_pb2.ROLE_SYSTEM, content=system))
-    is_cut = False
-    for response in chatter.chat(model, messages, sampling):
-        output.piece(response.text)
-        is_cut = response.finish.reason == inference_pb2.FINISH_REASON_LENGTH
-    output.piece("\n")
-    if is_cut:
+    return messages
+
+
+def _say_if_ended(reason: inference_pb2.FinishReason | None) -> None:
+    from corral.v1 import inference_pb2
+
+    if reason == inference_pb2.FINISH_REASON_LENGTH:
         output.say("The answer was cut at its length limit; --max-tokens N allows more.")
+    if reason == inference_pb2.FINISH_REASON_LOOP:
+        output.say("The answer began to repeat itself and was ended; --no-loop-guard lets it.")
 
 
 def _sampling(**given: Any) -> inference_pb2.SamplingOptions:
@@ -125,19 +198,38 @@ def _prompt(data: bytes) -> str:
 
 
 def _converse(
-    chatter: Chatter, model: str, sampling: inference_pb2.SamplingOptions, system: str
+    chatter: Chatter,
+    models: Sequence[str],
+    sampling: inference_pb2.SamplingOptions,
+    system: str,
+    *,
+    drop_oldest: bool,
 ) -> None:
     from corral.cli.conversation import Conversation, Streams
 
     # Asked now, so that a name that does not exist ends the command, not the first question.
-    name = chatter.get_model(model).name or model
-    output.say(f"Chatting with {name}. /help lists what else can be typed.")
+    names = [chatter.get_model(model).name or model for model in models]
+    output.say(f"Chatting with {' and '.join(names)}. /help lists what else can be typed.")
     streams = Streams(
         read_line=_read_line,
         write_answer=output.piece,
         say=lambda text: output.say(text, dim=True),
+        side_by_side=_display,
     )
-    Conversation(chatter, streams, name, sampling, system).run()
+    Conversation(chatter, streams, names, sampling, system, drop_oldest=drop_oldest).run()
+
+
+def _display(names: Sequence[str]) -> Display:
+    """Columns where there is a terminal wide enough for them, else one answer below the other."""
+    from corral.cli.answer_displays import Blocks, Columns, fits_columns
+
+    if sys.stdout.isatty() and output.is_live():
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        if fits_columns(len(names), console.width):
+            return Columns(names, console)
+    return Blocks(names, output.piece, lambda text: output.say(text, dim=True))
 
 
 def _read_line(prompt: str) -> str:

@@ -29,7 +29,7 @@ from corral.errors import DatasetError, DatasetNotFoundError, InvalidRequestErro
 from corral.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from corral.cli.client import Client
+    from corral.client.connection import Connection
     from corral.data.report import Report
     from corral.spec import TrainingSpec
 
@@ -159,7 +159,7 @@ def delete(dataset: IdArgument, yes: YesFlag = False, server: ServerFlag = None)
     output.result(found.id)
 
 
-def _whole_id(client: Client, given: str) -> str:
+def _whole_id(client: Connection, given: str) -> str:
     """The id that is given whole, or by its first digits.
 
     Raises InvalidRequestError, or DatasetNotFoundError where no data set's id begins so.

@@ -11,20 +11,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.target import Target
 from corral.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from corral.cli.client import Client
+    from corral.client.connection import Connection
+
+
+def _target(context: typer.Context, given: Target | None) -> Target:
+    from corral.cli.profiles import choose_target
+
+    return given or choose_target(context.find_root().params.get("profile"))
+
 
 ServerFlag = Annotated[
-    str | None,
+    Target | None,
     typer.Option(
-        "--server", metavar="HOST:PORT", help="The trainer to talk to, else CORRAL_SERVER.",
+        "--server",
+        metavar="HOST:PORT",
+        help="The trainer to talk to, else --profile's, CORRAL_SERVER's, or this machine's.",
         show_default=False,
+        parser=Target,
+        callback=_target,
     ),
-]  # fmt: skip
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Its name, or a job's id for its newest checkpoint, JOB@50 for that of a step.",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -48,9 +67,10 @@ def confirmed(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
-def connect(server: str | None) -> Client:
-    """A client for `--server`, else for CORRAL_SERVER, else for this machine."""
-    from corral.cli.client import Client
-    from corral.settings import load_settings
+def connect(server: Target | None) -> Connection:
+    """A connection to what `--server` or `--profile` or the environment names."""
+    from corral.cli.profiles import choose_target
+    from corral.client.connection import Connection
 
-    return Client(server or load_settings().server)
+    target = server or choose_target(None)
+    return Connection(target.server, key=target.key)

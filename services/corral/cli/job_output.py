@@ -11,6 +11,7 @@ from textwrap import shorten
 
 from corral import formatting
 from corral.cli import output
+from corral.cli.evaluation_output import figures_of
 from corral.cli.watching import state_name
 from corral.errors import ConflictError, CorralError, TrainingCrashedError, all_errors
 from corral.spec import TrainingSpec
@@ -30,6 +31,9 @@ def ended(job: trainer_pb2.TrainingJob) -> None:
         raise ConflictError(f"Job {job.id} was cancelled.", _kept(job))
     output.say(f"Done. The model: {job.fine_tuned_model}")
     output.say(f"Chat with it:    corral chat {shlex.quote(job.fine_tuned_model)}")
+    best = next((one for one in job.checkpoints if one.is_best), None)
+    if best and best is not job.checkpoints[-1]:
+        output.say(f"Its best, step {best.step}: corral chat {job.id}@best")
 
 
 def failure(job: trainer_pb2.TrainingJob) -> CorralError:
@@ -59,23 +63,34 @@ def job_details(job: trainer_pb2.TrainingJob, now: float) -> str:
             ("created", f"{formatting.age(now - job.created_at.ToNanoseconds() / 1e9)} ago"),
             ("took", _took(job, now)),
             ("attempt", str(job.attempt) if job.attempt else ""),
+            ("cost", f"${job.cost:.4f}" if job.HasField("cost") else ""),
             ("progress", _progress(job)),
+            ("last evaluation", _evaluation(job)),
             ("effective batch", f"{batch} = {job.effective_batch_size} examples a step"),
             ("model", job.fine_tuned_model),
         ]
     )
     parts = [lines]
     if job.checkpoints:
-        headers = ("step", "loss", "size", "checkpoint")
-        rows = [
-            (str(c.step), f"{c.loss:.4f}", formatting.size(c.size_bytes), c.model)
-            for c in job.checkpoints
-        ]
-        parts.append(output.table(headers, rows))
+        headers = ("step", "loss", "eval loss", "stop", "repeat", "size", "checkpoint")
+        parts.append(output.table(headers, [_checkpoint(c) for c in job.checkpoints]))
     if job.state == trainer_pb2.JOB_STATE_FAILED:
         parts.append(f"{job.failure.code}: {job.failure.message}")
         parts.extend(f"  | {line}" for line in job.failure.log_tail)
     return "\n".join(parts)
+
+
+def _checkpoint(checkpoint: trainer_pb2.Checkpoint) -> tuple[str, ...]:
+    answers = checkpoint.HasField("stop_rate")
+    return (
+        str(checkpoint.step),
+        f"{checkpoint.loss:.4f}",
+        f"{checkpoint.eval_loss:.4f}" if checkpoint.HasField("eval_loss") else "-",
+        f"{checkpoint.stop_rate:.0%}" if answers else "-",
+        f"{checkpoint.repetition_rate:.0%}" if answers else "-",
+        formatting.size(checkpoint.size_bytes),
+        f"{checkpoint.model}{' (best)' if checkpoint.is_best else ''}",
+    )
 
 
 def _row(job: trainer_pb2.TrainingJob, now: float) -> tuple[str, ...]:
@@ -107,10 +122,11 @@ def _progress(job: trainer_pb2.TrainingJob) -> str:
     if not job.HasField("progress"):
         return ""
     progress = job.progress
-    text = f"step {progress.step} of {progress.total_steps}, loss {progress.loss:.4f}"
-    if progress.HasField("eval_loss"):
-        text += f", eval loss {progress.eval_loss:.4f}"
-    return text
+    return f"step {progress.step} of {progress.total_steps}, loss {progress.loss:.4f}"
+
+
+def _evaluation(job: trainer_pb2.TrainingJob) -> str:
+    return ", ".join(figures_of(job.progress)) if job.HasField("progress") else ""
 
 
 def _took(job: trainer_pb2.TrainingJob, now: float) -> str:

@@ -17,7 +17,7 @@ from corral.cli.flags import JsonFlag, ServerFlag, YesFlag, confirmed, connect
 from corral.errors import CorralError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from corral.cli.client import Client
+    from corral.client.connection import Connection
 
 INTERRUPTED = 130
 
@@ -119,7 +119,12 @@ def delete(
 
 
 def watch_to_end(
-    client: Client, job_id: str, *, after: int = 0, with_log: bool = False, as_json: bool = False
+    client: Connection,
+    job_id: str,
+    *,
+    after: int = 0,
+    with_log: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Show a job until its end. Raises the error of a job that did not succeed.
 
@@ -146,7 +151,7 @@ def watch_to_end(
     ended(job)
 
 
-def _print_events(client: Client, job_id: str, after: int) -> None:
+def _print_events(client: Connection, job_id: str, after: int) -> None:
     from corral.cli.job_output import ended
     from corral.cli.plain import to_plain
 

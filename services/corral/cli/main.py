@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from corral import __version__
-from corral.cli import chat, jobs, models, output, train
+from corral.cli import chat, compare_prompts, jobs, login, models, output, plan, train
 from corral.cli import data as data_command
+from corral.cli import modal as modal_command
 from corral.cli.flags import JsonFlag, ServerFlag, connect
 from corral.cli.up import command as up_command
 from corral.errors import CorralError
@@ -33,11 +34,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("up")(up_command.up)
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
+app.command("compare-prompts")(compare_prompts.compare_prompts)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
+app.command("profiles")(login.profiles)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(data_command.app, name="data")
+app.add_typer(modal_command.app, name="modal")
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,8 +61,16 @@ def _root(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The server that `corral login` knows by this name, else CORRAL_PROFILE; may stand"
+            " anywhere in the line.",
+        ),
+    ] = None,
 ) -> None:
-    """Holds --version; Typer reads it from the signature."""
+    """Holds --version and --profile; Typer reads it from the signature."""
 
 
 @app.command()
@@ -111,10 +126,27 @@ def run(arguments: Sequence[str], program: typer.Typer = app) -> int:
 
 def _dispatch(arguments: Sequence[str], program: typer.Typer) -> int:
     command = typer.main.get_command(program)
-    code = command.main(list(arguments), prog_name="corral", standalone_mode=False)
+    code = command.main(_profile_first(arguments), prog_name="corral", standalone_mode=False)
     # Written out here, where a reader that has gone is still caught.
     sys.stdout.flush()
     return code if isinstance(code, int) else 0
+
+
+def _profile_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --profile, which belongs to no single command, in front of the command."""
+    found: list[str] = []
+    others: list[str] = []
+    left = list(arguments)
+    while left and left[0] != "--":
+        argument = left.pop(0)
+        if argument == "--profile":
+            found = [argument, *left[:1]]
+            left = left[1:]
+        elif argument.startswith("--profile="):
+            found = [argument]
+        else:
+            others.append(argument)
+    return [*found, *others, *left]
 
 
 def _show(message: str, hint: str) -> None:

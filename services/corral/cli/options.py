@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from corral.data.preambles import named_preamble
 from corral.errors import InvalidRequestError
 
 JINJA_SUFFIXES = (".jinja", ".jinja2", ".j2")
@@ -36,7 +37,7 @@ def template_fields(template: str | None = None, preamble: str | None = None) ->
     """The spec's fields for `--template` and `--preamble`; what was not given is not in it.
 
     A template that ends in .jinja is a file: its text goes into template_source. A preamble alone
-    leaves the template to its default. Raises InvalidRequestError for "jinja" without its file.
+    leaves the template to its default; it may be the name of a shipped one. Raises InvalidRequestError for "jinja" without its file.
     """
     fields: dict[str, Any] = {}
     if template is not None and Path(template).suffix in JINJA_SUFFIXES:
@@ -48,7 +49,7 @@ def template_fields(template: str | None = None, preamble: str | None = None) ->
     elif template is not None:
         fields["template"] = template
     if preamble is not None:
-        fields["preamble"] = read_text_or_file(preamble)
+        fields["preamble"] = named_preamble(preamble) or read_text_or_file(preamble)
     return fields
 
 

@@ -28,10 +28,12 @@ _TEMPLATE_FILE = "Instead of jinja name the file, which ends in .jinja."
 _WITHOUT_FLAG = ("template_source",)
 
 _PANELS = {
+    "Tuning": ("tuning", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
     "Schedule": (
         "epochs",
         "max_steps",
         "learning_rate",
+        "learning_rate_multiplier",
         "lr_scheduler",
         "warmup_ratio",
         "weight_decay",
@@ -42,13 +44,25 @@ _PANELS = {
         "batch_size",
         "gradient_accumulation_steps",
         "max_length",
+        "packing",
         "precision",
         "processes",
         "nodes",
         "fsdp",
         "fsdp_wrap",
     ),
+    "Evaluation": (
+        "eval_split",
+        "eval_every",
+        "eval_prompts",
+        "eval_max_tokens",
+        "early_stopping",
+        "early_stopping_patience",
+    ),
+    "Where it runs": ("backend", "gpu", "max_cost", "timeout_hours", "keep_volume"),
 }
+# Flags that are not called like their field.
+_FLAG_NAMES = {"backend": "--on"}
 
 
 def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,19 +96,20 @@ def given(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def flag_name(field: str) -> str:
-    """`--learning-rate` for `learning_rate`."""
-    return "--" + field.replace("_", "-")
+    """`--learning-rate` for `learning_rate`, `--on` for `backend`."""
+    return _FLAG_NAMES.get(field) or "--" + field.replace("_", "-")
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    value_type = str if name in _TAKES_FILE else _value_type(field.annotation)
+    flag = flag_name(name)
     option = typer.Option(
-        flag_name(name),
+        f"{flag}/--no-{flag[2:]}" if value_type is bool else flag,
         help=_help(name, field),
         metavar=_TAKES_FILE.get(name),
         show_default=False,
         rich_help_panel=next((p for p, names in _PANELS.items() if name in names), "Training"),
     )
-    value_type = str if name in _TAKES_FILE else _value_type(field.annotation)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

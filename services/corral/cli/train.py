@@ -19,7 +19,7 @@ from corral.cli.spec_flags import given, with_spec_flags
 from corral.errors import DatasetError
 
 if TYPE_CHECKING:
-    from corral.cli.client import Client
+    from corral.client.connection import Connection
     from corral.v1 import trainer_pb2
 
 PROBLEMS_SHOWN = 10
@@ -78,11 +78,15 @@ def spec_of(fields: dict[str, Any]) -> dict[str, Any]:
     if spec.get("model", "").startswith(("/", "./", "../", "~")):
         # The server's working directory is another one.
         spec["model"] = str(Path(spec["model"]).expanduser().resolve())
-    parse_spec(spec)
+    parsed = parse_spec(spec)
+    if parsed.backend == "modal":
+        from corral.launchers.modal.gpus import gpus_of
+
+        gpus_of(parsed)
     return spec
 
 
-def submit(client: Client, file: Path, spec: dict[str, Any]) -> trainer_pb2.TrainingJob:
+def submit(client: Connection, file: Path, spec: dict[str, Any]) -> trainer_pb2.TrainingJob:
     """Upload the file and queue the job, telling how that goes on stderr.
 
     Raises DatasetError where the report has errors, for which no job would be queued.
@@ -97,6 +101,7 @@ def submit(client: Client, file: Path, spec: dict[str, Any]) -> trainer_pb2.Trai
             f"{file} can't be trained on: the errors above.",
             f"Correct them; `{check_again}` finds them too.",
         )
+    _show_price(spec)
     # One key for this invocation: a creation that is sent again makes no second job.
     job = client.create_job(dataset.id, spec, secrets.token_hex(16))
     batch = job.spec
@@ -108,7 +113,7 @@ def submit(client: Client, file: Path, spec: dict[str, Any]) -> trainer_pb2.Trai
     return job
 
 
-def upload(client: Client, file: Path) -> trainer_pb2.Dataset:
+def upload(client: Connection, file: Path) -> trainer_pb2.Dataset:
     """Send a file, with a bar on a terminal. Raises DatasetError where it can't be read."""
     if not file.is_file():
         kind = "is a folder" if file.is_dir() else "does not exist"
@@ -120,7 +125,7 @@ def upload(client: Client, file: Path) -> trainer_pb2.Dataset:
     columns = (TextColumn("Uploading"), BarColumn(bar_width=24), DownloadColumn(binary_units=True))
     with Progress(*columns, console=output.stderr_console(), transient=True) as bar:
         task = bar.add_task("", total=file.stat().st_size)
-        return client.upload_dataset(file, lambda count: bar.advance(task, count))
+        return client.upload_dataset(file, lambda done, total: bar.update(task, completed=done))
 
 
 def _show_report(dataset: trainer_pb2.Dataset, check_again: str) -> None:
@@ -135,3 +140,25 @@ def _show_report(dataset: trainer_pb2.Dataset, check_again: str) -> None:
     problems = [problem_of(sent) for sent in report.problems]
     for line in problem_lines(problems, report.problem_count, PROBLEMS_SHOWN, check_again):
         output.say(f"  {line}")
+
+
+def _show_price(spec: dict[str, Any]) -> None:
+    """What an hour costs on Modal over the GPUs that the run may get, before anything starts."""
+    if spec.get("backend") != "modal":
+        return
+    from corral.launchers.modal.gpus import gpus_of
+    from corral.launchers.modal.prices import TABLE, Machine, dollars, hourly_range
+    from corral.settings import Settings
+    from corral.spec import parse_spec
+
+    parsed, settings = parse_spec(spec), Settings()
+    choices = gpus_of(parsed)
+    machine = Machine(settings.modal_cpu, settings.modal_memory_mib)
+    price = hourly_range(choices, machine)
+    asked = ", else ".join(map(str, choices))
+    if price is None:
+        output.say(f"Modal: {asked}. Its price is not known here; see modal.com/pricing.")
+    else:
+        output.say(f"Modal: {asked}: {price} an hour ({TABLE.source}); waiting costs nothing.")
+    if parsed.max_cost is not None:
+        output.say(f"It ends with a checkpoint once it has cost {dollars(parsed.max_cost)}.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from corral import formatting
 from corral.cli import output
+from corral.cli.evaluation_output import evaluation_lines
 from corral.cli.plain import enum_name
 from corral.v1 import trainer_pb2
 
@@ -42,6 +43,9 @@ def follow(
         kind = event.WhichOneof("kind")
         if kind == "metrics":
             view.metrics(event.metrics)
+        elif kind == "evaluation":
+            for text in evaluation_lines(event.evaluation):
+                view.line(text)
         elif kind == "checkpoint":
             view.line(_checkpoint(event.checkpoint))
         elif kind == "state_change":
@@ -70,17 +74,16 @@ def state_name(state: int) -> str:
 def metrics_line(metrics: trainer_pb2.Metrics) -> str:
     """One optimizer step in one line."""
     progress = metrics.progress
-    parts = [
-        f"step {progress.step}/{progress.total_steps}",
-        f"epoch {progress.epoch:.2f}",
-        f"loss {progress.loss:.4f}",
-        f"lr {metrics.learning_rate:.2e}",
-        formatting.rate(progress.tokens_per_second),
-        f"{formatting.duration(_seconds(progress))} left",
-    ]
-    if progress.HasField("eval_loss"):
-        parts.insert(3, f"eval loss {progress.eval_loss:.4f}")
-    return "  ".join(parts)
+    return "  ".join(
+        (
+            f"step {progress.step}/{progress.total_steps}",
+            f"epoch {progress.epoch:.2f}",
+            f"loss {progress.loss:.4f}",
+            f"lr {metrics.learning_rate:.2e}",
+            formatting.rate(progress.tokens_per_second),
+            f"{formatting.duration(_seconds(progress))} left",
+        )
+    )
 
 
 class PlainView:

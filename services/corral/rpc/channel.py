@@ -6,6 +6,7 @@ without the servers' libraries.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +22,47 @@ UNARY_SECONDS = 30.0
 STREAM_SECONDS = 24 * 3600.0
 # Calls that look at every row of a data set before they answer.
 CHECKING_SECONDS = 600.0
-_CHECKING_CALLS = ("/CreateTrainingJob",)
+_CHECKING_CALLS = ("/CreateTrainingJob", "/CheckDataset", "/PlanTrainingJob")
+
+# Calls that gRPC itself makes again, up to three times within about a second, where the server did not
+# answer: those that change nothing the second time, and never wait for a model hub. A creation and a
+# watch are the client's own business.
+_REPEATABLE = {
+    "corral.v1.Trainer": (
+        "GetServer",
+        "UploadDataset",
+        "GetDataset",
+        "ListDatasets",
+        "GetTrainingJob",
+        "ListTrainingJobs",
+        "CancelTrainingJob",
+        "PauseTrainingJob",
+        "ResumeTrainingJob",
+    ),
+    "corral.v1.Inference": ("ListModels", "GetModel"),
+}
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": service, "method": method}
+                for service, methods in _REPEATABLE.items()
+                for method in methods
+            ],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 
 # A page of data sets or jobs is kept below 4 MiB by the server, one job with a long log is too.
-_OPTIONS: tuple[tuple[str, int], ...] = (
+_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.service_config", json.dumps(_RETRIES)),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # A server on a laptop sleeps and wakes: try again soon, not after gRPC's two minutes.
@@ -37,15 +75,19 @@ Request = Any
 Requests = AsyncIterable[Any] | Iterable[Any]
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A channel to `host:port` or `unix:/path` for code without an event loop. Close it."""
+def open_channel(address: str, key: str = "") -> grpc.Channel:
+    """A channel to `host:port` or `unix:/path` for code without an event loop. Close it.
+
+    `key` goes with every call, as `authorization: Bearer KEY`.
+    """
     channel = grpc.insecure_channel(address, options=_OPTIONS)
-    return grpc.intercept_channel(channel, _Deadlines())
+    return grpc.intercept_channel(channel, _Deadlines(key))
 
 
-def open_aio_channel(address: str) -> grpc.aio.Channel:
-    """A channel to `host:port` or `unix:/path` for the running event loop. Close it."""
-    interceptors = (_AioUnaryUnary(), _AioUnaryStream(), _AioStreamUnary(), _AioStreamStream())
+def open_aio_channel(address: str, key: str = "") -> grpc.aio.Channel:
+    """The same for the running event loop. Close it."""
+    kinds = (_AioUnaryUnary, _AioUnaryStream, _AioStreamUnary, _AioStreamStream)
+    interceptors = [kind(key) for kind in kinds]
     return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
 
 
@@ -79,13 +121,16 @@ class _Details(grpc.ClientCallDetails):
     compression: Any
 
 
-def _with_deadline(details: grpc.ClientCallDetails, seconds: float) -> grpc.ClientCallDetails:
-    if details.timeout is not None:
-        return details
+def _bearer(key: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {key}"),) if key else ()
+
+
+def _completed(details: grpc.ClientCallDetails, seconds: float, key: str) -> grpc.ClientCallDetails:
+    """The call with a deadline where it had none, and with the key."""
     return _Details(
         details.method,
-        seconds,
-        details.metadata,
+        seconds if details.timeout is None else details.timeout,
+        (*(details.metadata or ()), *_bearer(key)),
         details.credentials,
         details.wait_for_ready,
         details.compression,
@@ -98,41 +143,51 @@ class _Deadlines(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
+    def __init__(self, key: str) -> None:
+        self._key = key
+
     def intercept_unary_unary(
         self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Request
     ) -> Any:
-        return continuation(_with_deadline(details, _unary_seconds(details.method)), request)
+        return continuation(_completed(details, _unary_seconds(details.method), self._key), request)
 
     def intercept_unary_stream(
         self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Request
     ) -> Any:
-        return continuation(_with_deadline(details, STREAM_SECONDS), request)
+        return continuation(_completed(details, STREAM_SECONDS, self._key), request)
 
     def intercept_stream_unary(
         self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, requests: Requests
     ) -> Any:
-        return continuation(_with_deadline(details, STREAM_SECONDS), requests)
+        return continuation(_completed(details, STREAM_SECONDS, self._key), requests)
 
     def intercept_stream_stream(
         self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, requests: Requests
     ) -> Any:
-        return continuation(_with_deadline(details, STREAM_SECONDS), requests)
+        return continuation(_completed(details, STREAM_SECONDS, self._key), requests)
 
 
-def _aio_with_deadline(
-    details: grpc.aio.ClientCallDetails, seconds: float
+def _aio_completed(
+    details: grpc.aio.ClientCallDetails, seconds: float, key: str
 ) -> grpc.aio.ClientCallDetails:
-    if details.timeout is not None:
-        return details
     return grpc.aio.ClientCallDetails(
-        details.method, seconds, details.metadata, details.credentials, details.wait_for_ready
+        details.method,
+        seconds if details.timeout is None else details.timeout,
+        grpc.aio.Metadata(*(details.metadata or ()), *_bearer(key)),
+        details.credentials,
+        details.wait_for_ready,
     )
+
+
+class _WithKey:
+    def __init__(self, key: str) -> None:
+        self._key = key
 
 
 # Four classes: grpc.aio registers an interceptor for the first kind of call only that it fits.
 
 
-class _AioUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+class _AioUnaryUnary(_WithKey, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self,
         continuation: Callable[..., Any],
@@ -140,34 +195,34 @@ class _AioUnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
         request: Request,
     ) -> Any:
         seconds = _unary_seconds(details.method)
-        return await continuation(_aio_with_deadline(details, seconds), request)
+        return await continuation(_aio_completed(details, seconds, self._key), request)
 
 
-class _AioUnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+class _AioUnaryStream(_WithKey, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self,
         continuation: Callable[..., Any],
         details: grpc.aio.ClientCallDetails,
         request: Request,
     ) -> Any:
-        return await continuation(_aio_with_deadline(details, STREAM_SECONDS), request)
+        return await continuation(_aio_completed(details, STREAM_SECONDS, self._key), request)
 
 
-class _AioStreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+class _AioStreamUnary(_WithKey, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self,
         continuation: Callable[..., Any],
         details: grpc.aio.ClientCallDetails,
         requests: Requests,
     ) -> Any:
-        return await continuation(_aio_with_deadline(details, STREAM_SECONDS), requests)
+        return await continuation(_aio_completed(details, STREAM_SECONDS, self._key), requests)
 
 
-class _AioStreamStream(grpc.aio.StreamStreamClientInterceptor):
+class _AioStreamStream(_WithKey, grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self,
         continuation: Callable[..., Any],
         details: grpc.aio.ClientCallDetails,
         requests: Requests,
     ) -> Any:
-        return await continuation(_aio_with_deadline(details, STREAM_SECONDS), requests)
+        return await continuation(_aio_completed(details, STREAM_SECONDS, self._key), requests)

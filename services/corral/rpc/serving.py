@@ -17,6 +17,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from corral import formatting
 from corral.errors import AlreadyRunningError, UnavailableError
 from corral.rpc.mapping import ErrorMapping
 from corral.settings import Settings
@@ -40,6 +41,15 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+def together(*registers: Register) -> Register:
+    """Several services on one server."""
+
+    def register(server: grpc.aio.Server) -> tuple[str, ...]:
+        return tuple(name for one in registers for name in one(server))
+
+    return register
 
 
 class GrpcServer:
@@ -128,7 +138,7 @@ async def serve(
 
 def join_address(host: str, port: int) -> str:
     """`host:port` as gRPC reads it, an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return formatting.address(host, port)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> str:

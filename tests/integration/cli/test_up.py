@@ -37,7 +37,14 @@ def test_a_second_up_on_the_folder_is_refused_with_pid_and_address(shared: Up) -
 
 
 @pytest.mark.parametrize(
-    "words", ["redis.sock", "corral.trainer \n", "corral.trainer.worker", "corral.inference"]
+    "words",
+    [
+        "redis.sock",
+        "corral.trainer \n",
+        "corral.trainer.worker",
+        "corral.inference",
+        "corral.gateway",
+    ],
 )
 def test_a_killed_child_comes_back(shared: Up, words: str) -> None:
     killed = wait_for(lambda: shared.child(words), SECONDS)

@@ -14,6 +14,7 @@ from corral.errors import (
     ConflictError,
     DatasetNotFoundError,
     HubUnavailableError,
+    InvalidRequestError,
     JobNotFoundError,
     ModelNotFoundError,
     UnavailableError,
@@ -178,9 +179,12 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.pieces = ["It is ", "so."]
         self.requests: list[inference_pb2.ChatRequest] = []
         self.cancelled = threading.Event()
+        # The model that always fails.
+        self.failing = ""
+        self.memory = inference_pb2.InferenceMemory(budget=2**30)
 
     async def ListModels(self, request: Any, context: Any) -> inference_pb2.ListModelsResponse:  # noqa: N802
-        return inference_pb2.ListModelsResponse(models=self.models)
+        return inference_pb2.ListModelsResponse(models=self.models, memory=self.memory)
 
     async def GetModel(  # noqa: N802
         self, request: inference_pb2.GetModelRequest, context: Any
@@ -194,6 +198,8 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.ChatRequest, context: Any
     ) -> AsyncIterator[inference_pb2.ChatResponse]:
         self.requests.append(request)
+        if request.model == self.failing:
+            raise InvalidRequestError(f"{request.model} broke.")
         if request.messages[-1].content == "endless":
             try:
                 yield inference_pb2.ChatResponse(text="on and on ")

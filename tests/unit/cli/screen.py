@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 
 SECONDS = 60
@@ -24,8 +25,9 @@ ON_ITS_TERMINAL = (
 class Screen:
     """A process on a pseudo-terminal: type, and wait for what shows."""
 
-    def __init__(self, *arguments: str, term: str = "dumb") -> None:
+    def __init__(self, *arguments: str, term: str = "dumb", columns: int = 80) -> None:
         self._terminal, end = pty.openpty()
+        termios.tcsetwinsize(end, (24, columns))
         # Not pty.fork: this process runs gRPC's threads, and forking one with threads may hang it.
         self._process = subprocess.Popen(
             [*ON_ITS_TERMINAL, *arguments],

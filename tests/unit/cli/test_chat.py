@@ -126,6 +126,90 @@ def test_an_answer_that_was_cut_says_so_beside_it(server: str, inference: FakeIn
     assert "--max-tokens" in found.stderr
 
 
+def test_an_answer_that_was_ended_because_it_repeats_itself_says_so_beside_it(
+    server: str, inference: FakeInference
+) -> None:
+    inference.finish = inference_pb2.Finish(reason=inference_pb2.FINISH_REASON_LOOP)
+
+    found = piped("hello", "gpt2", "--server", server, "--no-loop-guard")
+
+    assert "repeat itself" in found.stderr
+    assert inference.requests[0].sampling.HasField("loop_guard")
+    assert not inference.requests[0].sampling.loop_guard
+
+
+# ---------------------------------------------------------------- side by side
+
+
+@pytest.fixture
+def two_models(inference: FakeInference) -> tuple[str, str]:
+    inference.models.append(inference_pb2.Model(name="tuned", job_id="job-1"))
+    return "gpt2", "job-1"
+
+
+def test_a_piped_prompt_to_several_models_gets_a_block_for_each(
+    server: str, inference: FakeInference, two_models: tuple[str, str]
+) -> None:
+    found = piped("hello", *two_models, "--server", server)
+
+    assert found.returncode == 0
+    assert found.stdout == "== gpt2\nIt is so.\n== tuned\nIt is so.\n"
+    seeds = {request.sampling.seed for request in inference.requests}
+    assert len(seeds) == 1
+    assert f"Seed {seeds.pop()}." in found.stderr
+
+
+def test_a_script_gets_the_error_of_one_of_several_models_after_the_others_answers(
+    server: str, inference: FakeInference, two_models: tuple[str, str]
+) -> None:
+    inference.failing = "gpt2"
+
+    found = piped("hello", *two_models, "--server", server)
+
+    assert found.returncode == 2
+    assert found.stdout.endswith("== tuned\nIt is so.\n")
+    assert "error: gpt2 broke." in found.stderr
+
+
+def test_more_models_than_can_be_read_are_refused(server: str) -> None:
+    found = piped("hello", "a", "b", "c", "d", "--server", server)
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: 4 models are too many")
+
+
+def test_on_a_wide_terminal_answers_stand_beside_each_other(
+    server: str, two_models: tuple[str, str]
+) -> None:
+    screen = Screen("chat", *two_models, "--server", server, term="xterm", columns=100)
+    screen.wait_for("Chatting with gpt2 and tuned.")
+    screen.wait_for("> ")
+    screen.type(b"is it so?\n")
+    # The border between the columns.
+    screen.wait_for(f"{'It is so.':47} \u2502 It is so.")
+    screen.wait_for("2 tokens")
+    screen.wait_for("Seed ")
+    screen.wait_for("> ")
+    screen.type(CTRL_D)
+    assert screen.exit_code() == 0
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_ctrl_c_stops_all_replies_and_not_the_program(
+    server: str, inference: FakeInference, two_models: tuple[str, str], term: str
+) -> None:
+    screen = Screen("chat", *two_models, "--server", server, term=term, columns=100)
+    screen.wait_for("> ")
+    screen.type(b"endless\n")
+    screen.wait_for("on and on")
+    screen.type(CTRL_C)
+    screen.wait_for("Stopped.")
+    screen.wait_for("> ")
+    screen.type(CTRL_D)
+    assert screen.exit_code() == 0
+    assert inference.cancelled.wait(SECONDS)
+
+
 def test_a_script_gets_the_errors_exit_code() -> None:
     found = piped("hello", "gpt2", "--server", "127.0.0.1:1")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.cli.builders import Corral, log, state, step
-from tests.unit.cli.fake_server import FakeTrainer
+from tests.unit.cli.fake_server import FakeInference, FakeTrainer
 from tests.unit.cli.screen import Screen
 
 from corral.v1 import trainer_pb2
@@ -290,6 +290,19 @@ def test_models_are_listed_and_shown(corral: Corral) -> None:
         "ft:gpt2::job-1:ckpt-step-4",
     ]
     assert json.loads(out)["step"] == 4
+
+
+def test_the_memory_in_use_stands_beside_the_models(
+    corral: Corral, inference: FakeInference
+) -> None:
+    inference.models[0].is_loaded = True
+    inference.models[0].loaded_bytes = 3 * 2**20
+    inference.memory.models = 3 * 2**20
+
+    _, table, said = corral("models", "list")
+
+    assert table.splitlines()[1].split()[-4:] == ["-", "3.0", "MiB", "-"]
+    assert said == "Memory: 3.0 MiB of models and 0 B of conversations, of 1.0 GiB.\n"
 
 
 def test_version_names_both_sides(corral: Corral) -> None:

@@ -31,6 +31,19 @@ def test_a_templates_text_comes_by_the_flag_that_names_its_file() -> None:
     assert ".jinja" in flags_of_train()["--template"].help
 
 
+def test_what_is_on_by_default_can_be_switched_off() -> None:
+    seen: dict[str, Any] = {}
+    program = typer.Typer()
+
+    @program.command()
+    @with_spec_flags
+    def command(**fields: Any) -> None:
+        seen.update(given(fields))
+
+    assert run(["--no-packing"], program) == 0
+    assert seen == {"packing": False}
+
+
 def test_flags_arrive_with_the_type_of_their_field_and_absent_ones_do_not() -> None:
     seen: dict[str, Any] = {}
     program = typer.Typer()

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 from tests.unit.cli.builders import state, step
 
-from corral.cli.watching import PLAIN_LINES, PlainView, follow, metrics_line
+from corral.cli.evaluation_output import figures_of
+from corral.cli.watching import PLAIN_LINES, PlainView, follow
+from corral.v1 import trainer_pb2
 
 
 @pytest.mark.parametrize("total", [1, 7, 100, 1234, 50_000])
@@ -28,10 +30,27 @@ def test_following_returns_the_last_state() -> None:
     assert last.reason == "why"
 
 
-def test_an_evaluation_is_shown_when_there_is_one() -> None:
-    metrics = step(1, 2, 1).metrics
-    assert "eval loss" not in metrics_line(metrics)
+def test_an_evaluation_is_shown_with_its_figures_its_cost_and_its_answers() -> None:
+    lines: list[str] = []
+    sample = trainer_pb2.SampleAnswer(prompt="Who?", answer="Me, me, me,", looping=True)
+    evaluation = trainer_pb2.Evaluation(
+        step=7, eval_loss=1.5, perplexity=4.48, is_best=True, samples=[sample]
+    )
+    evaluation.took.FromMilliseconds(2500)
 
-    metrics.progress.eval_loss = 1.5
+    follow([trainer_pb2.TrainingEvent(evaluation=evaluation)], PlainView(lines.append))
 
-    assert "eval loss 1.5000" in metrics_line(metrics)
+    assert lines == [
+        "evaluation after step 7 (took 2.50 s, the best so far): eval loss 1.5000, perplexity 4.48",
+        "  Who? -> Me, me, me, (loops)",
+    ]
+
+
+def test_the_figures_of_answers_are_left_out_where_nothing_was_asked() -> None:
+    evaluation = trainer_pb2.Evaluation(stop_rate=0.75, repetition_rate=0.125, answer_tokens=31)
+    assert figures_of(evaluation) == [
+        "75% stop by themselves",
+        "12% repetition",
+        "31 tokens an answer",
+    ]
+    assert figures_of(trainer_pb2.Progress()) == []

@@ -25,7 +25,7 @@ from tests.rpc_builders import SERVICE, Answer, call, echo_service, running, uni
 
 from corral.errors import AlreadyRunningError, FencedError, JobNotFoundError, UnavailableError
 from corral.generation.answers import Finish as AnswerFinish
-from corral.generation.answers import FinishReason, Piece
+from corral.generation.answers import FinishReason
 from corral.inference.engine import Engine
 from corral.inference.loaded import ModelCache
 from corral.inference.metrics import inference_collector
@@ -83,25 +83,54 @@ class EmptyHanded:
 
 
 class OneModel:
-    """Ten bytes of weights, and an answer of one step that waits until it may be given."""
+    """Ten bytes of weights, and answers of one step that wait until they may be given."""
 
     def __init__(self) -> None:
-        self.size_bytes = 10
+        self.parts = {"weights": 10}
         self.may_answer = threading.Event()
-        self.completion_tokens = 0
-        self.finished = False
 
-    def step(self) -> list[Piece | AnswerFinish]:
-        assert self.may_answer.wait(SECONDS)
-        self.finished = True
-        return [AnswerFinish(FinishReason.STOP, 1, 1)]
+
+class OneAnswer:
+    prompt_tokens = 1
+    completion_tokens = 1
+
+
+class OneBatch:
+    """The answers of a OneModel. They take no memory."""
+
+    reserved_bytes = 0
+    kept_bytes = 0
+
+    def __init__(self, model: OneModel) -> None:
+        self._model = model
+        self._answers: list[OneAnswer] = []
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def bytes_for(self, answer: OneAnswer) -> int:
+        return 0
+
+    def drop_oldest(self) -> bool:
+        return False
+
+    def join(self, answer: OneAnswer) -> None:
+        self._answers.append(answer)
+
+    def leave(self, answer: OneAnswer) -> None:
+        self._answers.remove(answer)
+
+    def step(self) -> list[tuple[OneAnswer, list[AnswerFinish]]]:
+        assert self._model.may_answer.wait(SECONDS)
+        ended, self._answers = self._answers, []
+        return [(answer, [AnswerFinish(FinishReason.STOP, 1, 1)]) for answer in ended]
 
 
 @contextmanager
 def inference(model: OneModel) -> Iterator[tuple[ModelCache[OneModel], Engine]]:
     """A cache of that model, and an engine with one slot."""
-    cache = ModelCache(lambda folder: model, lambda folder: 10, budget=100)
-    engine = Engine(lambda *_: model, slots=1, waiting=5)
+    cache = ModelCache(lambda folder: model, lambda folder: model.parts, budget=100)
+    engine = Engine(lambda *_: OneAnswer(), lambda _: OneBatch(model), slots=1, waiting=5)
     try:
         yield cache, engine
     finally:

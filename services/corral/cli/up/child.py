@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.cli.backoff import delays
+from corral.client.retrying import delays
 from corral.errors import LaunchError
 
 # So many times in a row may a process end before it was ready.

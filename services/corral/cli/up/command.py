@@ -52,13 +52,13 @@ def up(
             min=0,
             max=_LARGEST_PORT,
             metavar="N",
-            help="The trainer's port; inference takes the next one. 0: two free ones. "
+            help="The trainer's port; inference and the gateway take the next two. 0: free ones. "
             + default_of(Settings, "trainer_port"),
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all logs here.")] = False,
 ) -> None:
-    """Run all of Corral on this machine until Ctrl-C: Redis, trainer, worker and inference.
+    """Run all of Corral on this machine until Ctrl-C: Redis, trainer, worker, inference, gateway.
 
     DIR/up.json names its addresses while it is ready.
     """
@@ -146,6 +146,7 @@ def _tell(plan: Plan) -> None:
             [
                 ("trainer", plan.server),
                 ("inference", plan.inference),
+                ("gateway", f"http://{plan.gateway}"),
                 ("redis", redis),
                 ("data", str(plan.data)),
                 ("logs", str(plan.logs)),
@@ -160,7 +161,12 @@ def _tell(plan: Plan) -> None:
 
 def _write_status(plan: Plan) -> None:
     """Write the addresses for scripts, whole or not at all."""
-    content = {"pid": os.getpid(), "server": plan.server, "inference": plan.inference}
+    content = {
+        "pid": os.getpid(),
+        "server": plan.server,
+        "inference": plan.inference,
+        "gateway": f"http://{plan.gateway}",
+    }
     temporary = plan.status_file.with_suffix(".tmp")
     temporary.write_text(json.dumps(content) + "\n")
     temporary.replace(plan.status_file)
@@ -204,11 +210,19 @@ def _check_installed() -> None:
     """Raises UnavailableError where what the services import is not installed."""
     missing = [
         name
-        for name in ("grpc_health", "redis", "structlog", "torch", "transformers")
+        for name in (
+            "fastapi",
+            "grpc_health",
+            "redis",
+            "structlog",
+            "torch",
+            "transformers",
+            "uvicorn",
+        )
         if find_spec(name) is None
     ]
     if missing:
         raise UnavailableError(
             f"corral up needs what is not installed: {', '.join(missing)}.",
-            "Install all of it: pip install 'corral[services,tensors,local]'",
+            "Install all of it: pip install 'corral[services,tensors,gateway,local]'",
         )

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from corral.cli.up.child import ChildSpec
 from corral.cli.up.supervisor import Stages
 from corral.errors import ConflictError, InvalidRequestError, UnavailableError
 from corral.settings import Settings
+from corral.trainer.worker.grace import MOST_SECONDS
 from corral.volume import Volume
 
 if TYPE_CHECKING:
@@ -36,12 +37,15 @@ _REDIS_STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything is. `server` and `inference` are addresses for clients on this machine."""
+    """Where everything is. `server`, `inference` and `gateway` are addresses for clients on this
+    machine.
+    """
 
     data: Path
     host: str
     trainer_port: int
     inference_port: int
+    gateway_port: int
     # None: start an embedded one.
     redis_url: str | None
     # Whether clients find the server without being told where.
@@ -54,6 +58,10 @@ class Plan:
     @property
     def inference(self) -> str:
         return _join(_reachable(self.host), self.inference_port)
+
+    @property
+    def gateway(self) -> str:
+        return _join(_reachable(self.host), self.gateway_port)
 
     @property
     def status_file(self) -> Path:
@@ -82,23 +90,23 @@ def make_plan(settings: Settings, data: Path | None, host: str | None, port: int
     """
     folder = (data or settings.data).expanduser().absolute()
     address = host or settings.host
-    trainer, inference = choose_ports(address, _wanted_ports(settings, port))
+    trainer, inference, gateway = choose_ports(address, _wanted_ports(settings, port))
     redis_url = settings.redis_url if "redis_url" in settings.model_fields_set else None
-    plan = Plan(folder, address, trainer, inference, redis_url, is_default=False)
+    plan = Plan(folder, address, trainer, inference, gateway, redis_url, is_default=False)
     return replace(plan, is_default=plan.server == settings.server)
 
 
-def choose_ports(host: str, wanted: tuple[int, int]) -> tuple[int, int]:
+def choose_ports(host: str, wanted: Sequence[int]) -> tuple[int, ...]:
     """The wanted ports, and free ones in place of 0. Raises ConflictError for one that is taken."""
     with ExitStack() as held:
-        first, second = (held.enter_context(_bind(host, port)).getsockname()[1] for port in wanted)
-    return first, second
+        return tuple(held.enter_context(_bind(host, port)).getsockname()[1] for port in wanted)
 
 
 def stages(plan: Plan, settings: Settings) -> Stages:
-    """Redis, then the services, then the worker: stopped in the opposite order, the worker can
-    still give its job back when it saves and ends its run.
+    """Redis, then the services, then the worker and the gateway: stopped in the opposite order, the
+    worker can still give its job back when it saves and ends its run.
     """
+    from corral.gateway.probe import wait_until_answering
     from corral.jobs.embedded import EmbeddedRedis
     from corral.rpc.health import wait_until_serving
 
@@ -125,11 +133,21 @@ def stages(plan: Plan, settings: Settings) -> Stages:
         environment=environment,
         log=plan.logs / "worker.log",
         wait_ready=lambda: asyncio.sleep(_SETTLED_SECONDS),
-        stop_seconds=settings.stop_seconds + _STOP_EXTRA_SECONDS,
+        # It knows how long its run's saves take, and ends it in time by itself.
+        stop_seconds=max(settings.stop_seconds, MOST_SECONDS) + _STOP_EXTRA_SECONDS,
     )
+    gateway = ChildSpec(
+        name="gateway",
+        command=(sys.executable, "-m", "corral.gateway"),
+        environment=environment,
+        log=plan.logs / "gateway.log",
+        wait_ready=lambda: wait_until_answering(plan.gateway, READY_SECONDS),
+        stop_seconds=settings.drain_seconds + _STOP_EXTRA_SECONDS,
+    )
+    last = [worker, gateway]
     if plan.redis_url is not None:
-        return [services, [worker]]
-    return [[_redis(redis, plan, environment)], services, [worker]]
+        return [services, last]
+    return [[_redis(redis, plan, environment)], services, last]
 
 
 def child_environment(plan: Plan, redis_url: str) -> Mapping[str, str]:
@@ -140,6 +158,8 @@ def child_environment(plan: Plan, redis_url: str) -> Mapping[str, str]:
         "CORRAL_HOST": plan.host,
         "CORRAL_TRAINER_PORT": str(plan.trainer_port),
         "CORRAL_INFERENCE_PORT": str(plan.inference_port),
+        "CORRAL_GATEWAY_PORT": str(plan.gateway_port),
+        "CORRAL_SERVER": plan.server,
         "CORRAL_REDIS_URL": redis_url,
         # One worker works on this folder: restarted, it takes its job up again before any other.
         "CORRAL_WORKER_NAME": f"up-{socket.gethostname()}-{plan.data}",
@@ -160,15 +180,15 @@ def _redis(redis: EmbeddedRedis, plan: Plan, environment: Mapping[str, str]) -> 
     )
 
 
-def _wanted_ports(settings: Settings, port: int | None) -> tuple[int, int]:
+def _wanted_ports(settings: Settings, port: int | None) -> tuple[int, int, int]:
     if port is None:
-        return settings.trainer_port, settings.inference_port
-    if port == _LARGEST_PORT:
+        return settings.trainer_port, settings.inference_port, settings.gateway_port
+    if port > _LARGEST_PORT - 2:
         raise InvalidRequestError(
-            f"Port {port} leaves none for inference, which takes the next one.",
+            f"Port {port} leaves none for inference and the gateway, which take the next two.",
             "Choose a lower one.",
         )
-    return (port, port + 1) if port else (0, 0)
+    return (port, port + 1, port + 2) if port else (0, 0, 0)
 
 
 def _bind(host: str, port: int) -> socket.socket:

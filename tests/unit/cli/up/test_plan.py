@@ -18,11 +18,11 @@ def no_redis_url(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_port_0_becomes_two_free_ports() -> None:
-    first, second = choose_ports(HOST, (0, 0))
+def test_port_0_becomes_free_ports() -> None:
+    found = choose_ports(HOST, (0, 0, 0))
 
-    assert first != second
-    for port in (first, second):
+    assert len(set(found)) == 3
+    for port in found:
         socket.create_server((HOST, port)).close()
 
 
@@ -34,7 +34,7 @@ def test_a_port_that_is_taken_is_named() -> None:
             choose_ports(HOST, (port, 0))
 
 
-def test_inference_takes_the_port_after_the_trainers(tmp_path: Path) -> None:
+def test_inference_and_gateway_take_the_ports_after_the_trainers(tmp_path: Path) -> None:
     free = max(choose_ports(HOST, (0, 0)))
     while True:
         try:
@@ -44,11 +44,13 @@ def test_inference_takes_the_port_after_the_trainers(tmp_path: Path) -> None:
             free += 1
 
     assert (plan.server, plan.inference) == (f"{HOST}:{free}", f"{HOST}:{free + 1}")
+    assert plan.gateway == f"{HOST}:{free + 2}"
 
 
-def test_the_last_port_leaves_none_for_inference(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="65535"):
-        make_plan(Settings(), tmp_path, HOST, 65535)
+@pytest.mark.parametrize("port", [65534, 65535])
+def test_the_last_ports_leave_none_for_the_gateway(tmp_path: Path, port: int) -> None:
+    with pytest.raises(InvalidRequestError, match=str(port)):
+        make_plan(Settings(), tmp_path, HOST, port)
 
 
 def test_a_host_that_is_not_of_this_machine_is_named(tmp_path: Path) -> None:
@@ -77,7 +79,11 @@ def names(tmp_path: Path, settings: Settings) -> list[list[str]]:
 
 
 def test_redis_comes_first_and_the_worker_last(tmp_path: Path) -> None:
-    assert names(tmp_path, Settings()) == [["redis"], ["trainer", "inference"], ["worker"]]
+    assert names(tmp_path, Settings()) == [
+        ["redis"],
+        ["trainer", "inference"],
+        ["worker", "gateway"],
+    ]
 
 
 def test_a_redis_of_ones_own_takes_the_place_of_the_embedded_one(
@@ -86,7 +92,7 @@ def test_a_redis_of_ones_own_takes_the_place_of_the_embedded_one(
     monkeypatch.setenv("REDIS_URL", "redis://db.example:6379/3")
     settings = Settings()
 
-    assert names(tmp_path, settings) == [["trainer", "inference"], ["worker"]]
+    assert names(tmp_path, settings) == [["trainer", "inference"], ["worker", "gateway"]]
     worker = stages(make_plan(settings, tmp_path, HOST, 0), settings)[-1][0]
     assert worker.environment["CORRAL_REDIS_URL"] == "redis://db.example:6379/3"
 
@@ -103,4 +109,5 @@ def test_the_children_read_the_plan_from_their_environment(
     assert settings.data == tmp_path
     assert (settings.host, settings.trainer_port) == (HOST, plan.trainer_port)
     assert settings.inference_port == plan.inference_port
+    assert (settings.server, settings.gateway_port) == (plan.server, plan.gateway_port)
     assert settings.redis_url == "unix:///redis.sock"

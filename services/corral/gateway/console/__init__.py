@@ -1,0 +1,3 @@
+"""The web console: data, training, jobs, chat and models in a browser, served by the gateway."""
+
+from corral.gateway.console.mounting import mount_console as mount_console

@@ -1,0 +1,1 @@
+"""The bodies of OpenAI's API, as far as Corral takes and gives them."""
