@@ -47,6 +47,19 @@ modal-demo: install ## Train the smallest model on Modal's cheapest GPU with you
 test: install ## All tests that need no cluster
 	$(BIN)/pytest -n 2
 
+.PHONY: test-clients
+
+# What speaks OpenAI's API and is not ours wants versions of its own, so it lives apart.
+CLIENTS_VENV := .venv-clients
+
+$(CLIENTS_VENV)/.installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/pip install --quiet -r $<
+	@touch $@
+
+test-clients: install $(CLIENTS_VENV)/.installed ## LiteLLM, LangChain, llm, schemathesis, Node against the gateway
+	$(BIN)/pytest -m clients tests/clients
+
 images: ## Build the container images (CORRAL_TAG, TORCH, TORCH_INDEX: see docs/compose.md)
 	./deploy/build-images.sh
 
@@ -60,6 +73,11 @@ test-fast: install ## The tests without torch
 
 benchmark-data: install ## How long 52,000 rows take to check, tokenize and pack
 	$(BIN)/python benchmarks/data.py
+
+.PHONY: benchmark-inference
+
+benchmark-inference: install ## Answers beside transformers and llama.cpp (needs .venv-bench)
+	$(BIN)/python benchmarks/inference.py
 
 # Opponents live apart, and borrow this environment's torch and transformers so that both sides run
 # the same ones.
@@ -76,6 +94,11 @@ $(BENCH_VENV)/.installed: benchmarks/requirements.txt $(VENV)/.installed
 
 benchmark-training: install $(BENCH_VENV)/.installed ## Training steps beside TRL's and Hugging Face's
 	$(BIN)/python benchmarks/training.py
+
+.PHONY: docs
+
+docs: install ## Rewrite the pages of docs/ that are made from the code
+	$(BIN)/python docs/make_cli.py
 
 lint: install proto-check ## Style, types, the wall between the halves, protos, Dockerfile
 	$(BIN)/ruff check .
@@ -132,4 +155,4 @@ test-cluster: install ## tests/cluster, on the cluster of KUBECONFIG
 	CORRAL_TEST_CLUSTER=1 $(BIN)/pytest -m cluster -s --timeout 1800 tests/cluster
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(PROTO_VENV) $(DEPLOY_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(PROTO_VENV) $(DEPLOY_VENV) $(CLIENTS_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -246,7 +246,9 @@ async def _arriving(ask: Any, prompts: Sequence[list[int]]) -> dict[str, float]:
 
 
 async def _conversation(model: Any, engine: Any) -> dict[str, float]:
-    """Seconds to the first token of six turns: as they come, and of the last one's history cold."""
+    """Mean seconds to the first token of the follow-up turns of a conversation: as they come, and with
+    nothing known of their history.
+    """
     from corral.generation.prompts import chat_prompt
     from corral.inference.engine import Answered
 
@@ -264,11 +266,9 @@ async def _conversation(model: Any, engine: Any) -> dict[str, float]:
             else:
                 text += output.text
         messages.append(Message("assistant", text))
-    follow_ups = [later / first for later, first in zip(warm[1:], cold[1:], strict=True)]
     return {
         "warm_ttft": sum(warm[1:]) / len(warm[1:]),
         "cold_ttft": sum(cold[1:]) / len(cold[1:]),
-        "warm_over_cold": sum(follow_ups) / len(follow_ups),
     }
 
 
@@ -305,7 +305,7 @@ async def _through_grpc(work: dict[str, Any], precision: str) -> dict[str, Any]:
         budget=2**33,
     )
     engine = Engine(Generation, lambda model: Batch(model.decoder, kept=8), slots=8, waiting=64)
-    # A base model's name is looked up on the volume alone.
+    # A base model's folder is found without any job.
     catalog: Any = Catalog(cast(Any, None), Volume(folder.parents[1]))
     service = registration(InferenceService(catalog, cache, engine))
     server = GrpcServer(service, address="127.0.0.1:0", settings=Settings())
@@ -315,7 +315,7 @@ async def _through_grpc(work: dict[str, Any], precision: str) -> dict[str, Any]:
 
         async def ask(question: str) -> int:
             request = pb.ChatRequest(
-                model="smollm2-135m",
+                model=str(folder),
                 messages=[pb.Message(role=pb.ROLE_USER, content=question)],
                 sampling=pb.SamplingOptions(max_tokens=count, loop_guard=False),
             )
@@ -394,7 +394,7 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
             ("corral-int4", "eight"), ("continuous-bf16", "eight")
         ),
         "grpc_overhead_percent": None if grpc is None else round((grpc - 1) * 100, 1),
-        "warm_ttft_over_cold": figure("corral-int4", "warm_over_cold"),
+        "warm_ttft_over_cold": ratio(("corral-int4", "warm_ttft"), ("corral-int4", "cold_ttft")),
         "load_seconds": figure("corral-int4", "load_seconds"),
         "perplexity_change_percent": found.get("perplexity"),
         "measured": found,

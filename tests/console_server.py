@@ -1,36 +1,53 @@
-"""The console by itself on an HTTP server, against a Corral that runs: `python -m tests.console_server`.
+"""The console by itself on an HTTP server, against a Corral that runs.
 
-    python -m tests.console_server TRAINER_ADDRESS FILE [KEY]
+    python -m tests.console_server TRAINER_ADDRESS FILE [--needs-key]
 
-The port that was found free is written into FILE. With KEY, the console asks for an API key, and takes
-every one.
+The port that was found free is written into FILE. `/alive` tells how many pages are kept, and how many
+tasks run.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import socket
-import sys
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from nicegui import Client
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway.console import mount_console
 
 
-async def main(trainer: str, port_file: Path, needs_key: bool) -> None:
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("trainer")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--needs-key", action="store_true")
+    given = parser.parse_args()
+    keys: list[str] = []
     app = FastAPI()
-    async with AsyncClient(trainer) as client:
-        mount_console(app, lambda key: client, needs_key=needs_key)
+
+    @app.get("/alive")
+    async def alive() -> dict[str, object]:
+        return {"pages": len(Client.instances), "tasks": len(asyncio.all_tasks()), "keys": keys}
+
+    async with AsyncConnection(given.trainer) as client:
+
+        def client_for(key: str) -> AsyncConnection:
+            keys.append(key)
+            return client
+
+        mount_console(app, client_for, needs_key=given.needs_key, reconnect_seconds=0.5)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-            scratch = port_file.with_suffix(".tmp")
+            scratch = given.file.with_suffix(".tmp")
             scratch.write_text(str(listener.getsockname()[1]))
-            scratch.replace(port_file)
+            scratch.replace(given.file)
             await server.serve(sockets=[listener])
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), len(sys.argv) > 3))
+    asyncio.run(main())

@@ -18,6 +18,7 @@ from corral.jobs.records import (
     JobState,
     Measured,
     PublishedCheckpoint,
+    Spending,
     Spent,
     StateChanged,
     Submission,
@@ -198,8 +199,8 @@ class MemoryJobStore:
                 if entry.job.state is JobState.STARTING:
                     self._move(entry, JobState.RUNNING, "training")
                 self._update(entry, progress=body.progress)
-            if isinstance(body, Spent) and body.cost is not None:
-                self._update(entry, cost=body.cost)
+            if isinstance(body, Spent):
+                self._update(entry, spending=Spending(**body.model_dump()))
             self._append(entry, body)
         return entry.job
 

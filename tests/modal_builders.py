@@ -63,7 +63,7 @@ async def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     async with ModalDouble(tmp_path / "modal") as server:
         server.set_environment(monkeypatch)
         yield server
-        assert server.faults == []
+        assert server.faults == [], server.faults
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from corral.errors import InvalidRequestError
 MAX_STOPS = 16
 MAX_BIASES = 300
 MAX_ALTERNATIVES = 20
+# Characters of a JSON schema.
+MAX_SCHEMA = 65_536
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0)]
@@ -62,6 +64,9 @@ class SamplingOptions(BaseModel):
     logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
         None,
         description="Report each token's log likelihood, and so many of the likeliest tokens.",
+    )
+    json_schema: Annotated[str, Field(min_length=1, max_length=MAX_SCHEMA)] | None = Field(
+        None, description="The answer is JSON of this JSON schema: no other token is drawn."
     )
     loop_guard: bool = Field(
         True, description="End an answer that only repeats itself, with finish reason LOOP."

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     training_device: str = Field(
         "",
         description="What runs train on, for plans: a GPU such as A100-80GB, or cpu. Empty: this "
-        "machine, where the launcher is local.",
+        "machine, where the launcher is local and torch is installed.",
     )
     kubernetes_namespace: str = Field(
         "", description="Namespace of training Jobs; empty: the pod's own, or kubeconfig's."

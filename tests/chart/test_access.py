@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.rendered_chart import Manifest, of_kind, render
+from tests.rendered_chart import Manifest, containers, environment, of_kind, render
 
 HUB = "the public Internet"
 
@@ -73,6 +73,12 @@ def test_the_ways_with_a_dispatcher() -> None:
         "namespace -> inference:7471",
         "test -> trainer:7470",
         "test -> inference:7471",
+        # Browsers and OpenAI's clients; the gateway does what a client does, and nothing else.
+        "namespace -> web:7472",
+        "test -> web:7472",
+        "web -> trainer:7470",
+        "web -> inference:7471",
+        "monitoring -> web:9464",
         # Prometheus.
         "monitoring -> trainer:9464",
         "monitoring -> inference:9464",
@@ -87,7 +93,7 @@ def test_the_ways_with_a_dispatcher() -> None:
         # torchrun's rendezvous and NCCL's ports, between the nodes of a run.
         "training -> training:any",
         # Names: Redis, the headless service, the model hub. Redis itself asks for none.
-        *names_for("trainer", "inference", "worker", "training", "test"),
+        *names_for("trainer", "inference", "web", "worker", "training", "test"),
         # Base models: the trainer fetches tokenizers, the other two weights.
         f"trainer -> {HUB}:443",
         f"inference -> {HUB}:443",
@@ -104,6 +110,37 @@ def test_the_ways_with_local_workers() -> None:
         "worker -> anywhere:6443",
     }
     assert not [way for way in local if "training" in way]
+
+
+def test_the_ways_with_modal() -> None:
+    there, dispatched = ways(render("modal")), ways(render())
+    # Its API and its stores of files. The cluster trains nothing, so nobody asks the API server.
+    assert there - dispatched == {f"worker -> {HUB}:443"}
+    assert {way for way in dispatched - there if "training" not in way} == {
+        "worker -> anywhere:443",
+        "worker -> anywhere:6443",
+    }
+    assert not of_kind(render("modal"), "Role")
+    beside = ways(render("", "modal.existingSecret=token"))
+    assert beside - dispatched == {f"worker -> {HUB}:443"}
+    assert dispatched <= beside
+
+
+def test_the_worker_alone_has_the_secret_of_modals_token() -> None:
+    for manifests in (render("modal"), render("", "modal.existingSecret=corral-modal")):
+        found = {
+            (name, variable)
+            for name, container in containers(manifests)
+            for variable, value in environment(container).items()
+            if isinstance(value, dict)
+            and value.get("secretKeyRef", {}).get("name") == "corral-modal"
+        }
+        assert found == {
+            ("worker", "MODAL_TOKEN_ID"),
+            ("worker", "MODAL_TOKEN_SECRET"),
+            # Says that there is a token; plans and prices come from a table.
+            ("trainer", "MODAL_TOKEN_ID"),
+        }
 
 
 def test_without_the_hub_training_pods_reach_only_each_other_and_dns() -> None:

@@ -92,8 +92,8 @@ def test_only_the_dispatcher_has_a_token_for_the_api_server(variant: str) -> Non
         for name, template in pod_templates(manifests)
         if template["spec"]["automountServiceAccountToken"]
     }
-    is_local = variant == "one-gpu-node"
-    assert with_token == (set() if is_local else {"worker"})
+    makes_no_jobs = variant in ("one-gpu-node", "modal")
+    assert with_token == (set() if makes_no_jobs else {"worker"})
     for account in of_kind(manifests, "ServiceAccount").values():
         assert account["automountServiceAccountToken"] is False
 
@@ -120,7 +120,8 @@ def test_every_selector_finds_the_pods_that_it_is_meant_for(variant: str) -> Non
 
     for name, service in of_kind(manifests, "Service").items():
         last = name.removeprefix("corral").removeprefix("-")
-        everyone = {"": {"trainer", "inference"}, "metrics": {"trainer", "inference", "worker"}}
+        clients = {"trainer", "inference", "web"}
+        everyone = {"": clients, "metrics": {*clients, "worker"}}
         assert found(service["spec"]["selector"]) == everyone.get(last, {last})
     for name, budget in of_kind(manifests, "PodDisruptionBudget").items():
         selector = budget["spec"]["selector"]["matchLabels"]
@@ -281,6 +282,7 @@ def test_a_local_worker_trains_in_its_own_pod_with_what_that_needs() -> None:
     assert {name for name, _ in pod_templates(manifests)} == {
         "trainer",
         "inference",
+        "web",
         "worker",
         "redis",
         "test",
@@ -294,6 +296,31 @@ def test_a_local_worker_trains_in_its_own_pod_with_what_that_needs() -> None:
     assert variables["CORRAL_LAUNCHER"] == "local"
     assert variables["NCCL_DEBUG"] == "WARN"
     assert template["shareProcessNamespace"] is True
+
+
+def test_a_worker_of_modal_needs_neither_torch_nor_the_api_server() -> None:
+    manifests = render("modal", "modal.environment=staging", "modal.cpu=8")
+    assert "training" not in {name for name, _ in pod_templates(manifests)}
+    (container,) = pod_template(manifests, "worker")["spec"]["containers"]
+    assert container["image"] == "corral-trainer:0.1.0"
+    variables = environment(container)
+    assert variables["CORRAL_LAUNCHER"] == "modal"
+    assert variables["CORRAL_WORKER_JOBS"] == "20"
+    assert variables["CORRAL_MODAL_ENVIRONMENT"] == "staging"
+    assert variables["CORRAL_MODAL_CPU"] == "8"
+    assert not [name for name in variables if "KUBERNETES" in name]
+
+
+@for_all_variants
+def test_the_trainer_knows_where_runs_run(variant: str) -> None:
+    """Else it would judge whether a run fits by its own memory."""
+    manifests = render(variant)
+    trainer, worker = (
+        environment(pod_template(manifests, name)["spec"]["containers"][0])
+        for name in ("trainer", "worker")
+    )
+    for name in ("CORRAL_LAUNCHER", "CORRAL_MODAL_CPU", "CORRAL_MODAL_MEMORY_MIB"):
+        assert trainer.get(name) == worker.get(name)
 
 
 @for_all_variants
@@ -322,6 +349,7 @@ def test_images_are_named_by_registry_repository_and_tag() -> None:
         "worker": "ghcr.io/you/corral-trainer:9.0.1",
         "test": "ghcr.io/you/corral-trainer:9.0.1",
         "inference": "ghcr.io/you/corral-inference:1.2.3",
+        "web": "ghcr.io/you/corral-gateway:1.2.3",
         "training": "ghcr.io/you/corral-train:1.2.3",
         "redis": "redis:7-bookworm",
     }
@@ -330,8 +358,8 @@ def test_images_are_named_by_registry_repository_and_tag() -> None:
 def test_ingress_and_gateway_lead_each_grpc_service_to_its_own_pods() -> None:
     settings = ("ingress.enabled=true", "ingress.host=corral.example.org")
     manifests = render("several-gpu-nodes-kueue", *settings)
-    (ingress,) = of_kind(manifests, "Ingress").values()
-    (rule,) = ingress["spec"]["rules"]
+    ingresses = of_kind(manifests, "Ingress")
+    (rule,) = ingresses["corral-entry"]["spec"]["rules"]
     assert rule["host"] == "corral.example.org"
     by_path = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
     (route,) = of_kind(manifests, "GRPCRoute").values()
@@ -344,6 +372,35 @@ def test_ingress_and_gateway_lead_each_grpc_service_to_its_own_pods() -> None:
         "/corral.v1.Inference": "corral-inference",
     }
     assert by_path == by_service == expected
+    # Everything else is OpenAI's API and the console.
+    (rule,) = ingresses["corral-web"]["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    (route,) = of_kind(manifests, "HTTPRoute").values()
+    ((backend,),) = (one["backendRefs"] for one in route["spec"]["rules"])
+    assert (rule["host"], path["path"]) == ("corral.example.org", "/")
+    assert path["backend"]["service"]["name"] == backend["name"] == "corral-web"
+
+
+def test_the_gateway_has_no_part_in_redis_or_the_volume() -> None:
+    spec = pod_template(render(), "web")["spec"]
+    (container,) = spec["containers"]
+    assert {volume["name"] for volume in spec["volumes"]} == {"tmp"}
+    assert "CORRAL_REDIS_URL" not in {one["name"] for one in container["env"]}
+    variables = environment(container)
+    assert variables["CORRAL_SERVER"] == "corral:7470"
+    assert variables["CORRAL_INFERENCE_ADDRESS"] == "corral:7471"
+    assert container["readinessProbe"]["httpGet"] == {"port": 7472, "path": "/healthz"}
+
+
+def test_the_gateway_may_be_left_out() -> None:
+    manifests = render("", "web.enabled=false")
+    assert "web" not in {name for name, _ in pod_templates(manifests)}
+    assert not [
+        name
+        for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget")
+        for name in of_kind(manifests, kind)
+        if name.endswith("web")
+    ]
 
 
 def test_the_dashboard_is_the_one_that_compose_shows() -> None:

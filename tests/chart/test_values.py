@@ -98,7 +98,8 @@ def test_an_unknown_value_is_refused_by_name(setting: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "path"),
     [
-        ("worker.mode=modal", "worker/mode"),
+        ("worker.mode=slurm", "worker/mode"),
+        ("modal.memoryMiB=16", "modal/memoryMiB"),
         ("trainer.replicas=-1", "trainer/replicas"),
         ("volume.accessMode=ReadWriteOncePod", "volume/accessMode"),
         ("volume.size=lots", "volume/size"),
@@ -126,6 +127,7 @@ def test_an_impossible_value_is_refused_with_its_place(setting: str, path: str) 
             "the password of the chart's own",
         ),
         (["worker.mode=local", "training.queue=gpus"], "Kueue queues the Jobs"),
+        (["worker.mode=modal"], "modal.existingSecret (keys token-id and token-secret)"),
         (
             ["inference.autoscaling.enabled=true", "inference.autoscaling.minReplicas=9"],
             "minReplicas is above maxReplicas",

@@ -19,6 +19,8 @@ from corral.jobs.records import (
     JobState,
     Logged,
     Measured,
+    Spending,
+    Spent,
     StateChanged,
 )
 from corral.jobs.store import JobStore
@@ -532,6 +534,21 @@ class JobStoreConformance:
         job = await claimed(store)
         job = await store.record(job.id, job.attempt, [Logged(text="x")])
         assert (job.state, job.progress) == (JobState.STARTING, None)
+
+    async def test_what_a_backend_bills_for_is_in_the_record_as_it_was_told_last(
+        self, store: JobStore
+    ) -> None:
+        job = await running(store)
+        assert job.spending is None
+        told = [
+            Spent(gpu="H100", queued_seconds=3.0, running_seconds=1.0, cost=None),
+            Spent(gpu="H100", queued_seconds=3.0, running_seconds=2.5, cost=0.25),
+        ]
+        await store.record(job.id, job.attempt, told)
+        expected = Spending(gpu="H100", queued_seconds=3.0, running_seconds=2.5, cost=0.25)
+        assert (await store.get(job.id)).spending == expected
+        await store.record(job.id, job.attempt, [measured(2)])
+        assert (await store.get(job.id)).spending == expected
 
     async def test_recording_nothing_changes_nothing(self, store: JobStore) -> None:
         job = await claimed(store)

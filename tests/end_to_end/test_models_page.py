@@ -24,7 +24,13 @@ from tests.tiny_models import tiny_llama
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 FLAGS = (
-    *("--max-steps=4", "--checkpoint-every=2", "--keep-checkpoints=4", "--batch-size=2"),
+    *(
+        "--epochs=4",
+        "--max-steps=4",
+        "--checkpoint-every=2",
+        "--keep-checkpoints=4",
+        "--batch-size=2",
+    ),
     *("--max-length=128", "--precision=fp32", "--processes=1", "--eval-prompts=0"),
 )
 

@@ -8,8 +8,11 @@
 {{- if and $v.redis.external.existingSecret $v.redis.auth.existingSecret -}}
 {{- fail "redis.external.existingSecret and redis.auth.existingSecret: the first means a Redis of yours, the second names the password of the chart's own. Set one." -}}
 {{- end -}}
-{{- if and (eq $v.worker.mode "local") $v.training.queue -}}
-{{- fail "training.queue: Kueue queues the Jobs of worker.mode=kubernetes; with worker.mode=local there are none." -}}
+{{- if and (ne $v.worker.mode "kubernetes") $v.training.queue -}}
+{{- fail (printf "training.queue: Kueue queues the Jobs of worker.mode=kubernetes; with worker.mode=%s there are none." $v.worker.mode) -}}
+{{- end -}}
+{{- if and (eq $v.worker.mode "modal") (not $v.modal.existingSecret) -}}
+{{- fail "worker.mode=modal: name the Secret with your Modal token in modal.existingSecret (keys token-id and token-secret)." -}}
 {{- end -}}
 {{- range $name := list "inference" "web" -}}
 {{- $own := get $v $name -}}

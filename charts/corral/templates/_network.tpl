@@ -66,6 +66,16 @@ spec:
 {{- end }}
 {{- end }}
 
+{{- define "corral.toModal" -}}
+{{- if .Values.modal.existingSecret -}}
+# Modal: its API, and where it takes and gives files.
+- to:
+    {{- toYaml .Values.modal.peers | nindent 4 }}
+  ports:
+    - port: 443
+{{- end }}
+{{- end }}
+
 {{- define "corral.fromMonitoring" -}}
 {{- if .Values.metrics.enabled -}}
 # Prometheus.

@@ -36,6 +36,20 @@ spec:
           averageUtilization: {{ .autoscaling.targetCPUUtilizationPercentage }}
 {{- end }}
 
+{{/* Which launcher runs have that don't say so, and what there is of Modal, as JSON. The trainer plans
+     and prices with it; of the token it gets the half that says that there is one. */}}
+{{- define "corral.launcherEnv" -}}
+{{- $env := dict "CORRAL_LAUNCHER" .Values.worker.mode -}}
+{{- with .Values.modal -}}
+{{- if .existingSecret -}}
+{{- $_ := set $env "MODAL_TOKEN_ID" (include "corral.fromSecret" (dict "secret" .existingSecret "key" "token-id") | fromJson) -}}
+{{- $_ := set $env "CORRAL_MODAL_CPU" (.cpu | toString) -}}
+{{- $_ := set $env "CORRAL_MODAL_MEMORY_MIB" (.memoryMiB | int64 | toString) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $env -}}
+{{- end }}
+
 {{/* The file that the launcher makes its pods from. Mounted as a folder: a changed template arrives
      in a running worker, and counts from the next run on. */}}
 {{- define "corral.podTemplateVolume" -}}

@@ -5,6 +5,7 @@ Knows nothing of where answers come from.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -80,7 +81,7 @@ class Blocks:
 
 
 class Columns:
-    """Answers beside each other, on a terminal that can redraw what it shows."""
+    """Answers beside each other, on a stdout that is a terminal and can redraw what it shows."""
 
     def __init__(self, names: Sequence[str], console: Console) -> None:
         self._names = names
@@ -108,7 +109,7 @@ class Columns:
         self._console.print(self._table(self._texts))
 
     def add(self, number: int, text: str) -> None:
-        self._texts[number] += output.printable(text, self._console.file)
+        self._texts[number] += output.printable(text, sys.stdout)
 
     def end(self, number: int, note: str) -> None:
         self._notes[number] = note

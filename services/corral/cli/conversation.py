@@ -118,7 +118,7 @@ class Conversation:
             "/compare": self._compare,
             "/save": self._save,
         }
-        alone = {
+        alone: dict[str, Callable[[], None]] = {
             ".": self._switch_history,
             "/clear": self._clear,
             "/retry": self._retry,

@@ -5,7 +5,6 @@ Knows nothing of how rows are read or checked, or of how a report reads to a per
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ import typer
 
 from corral import formatting
 from corral.cli import output
+from corral.cli.completing import complete_datasets
+from corral.cli.examples import epilog
 from corral.cli.flags import (
     JsonFlag,
     ServerFlag,
@@ -24,17 +25,16 @@ from corral.cli.flags import (
     connect,
     default_of,
 )
+from corral.cli.sending import SHORTEST_ID, whole_id
 from corral.cli.writing import STDOUT, opened_for_writing
-from corral.errors import DatasetError, DatasetNotFoundError, InvalidRequestError
+from corral.errors import DatasetError
 from corral.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from corral.client.connection import Connection
     from corral.data.report import Report
     from corral.spec import TrainingSpec
 
 UNUSABLE = 2
-SHORTEST_ID = 8
 
 app = typer.Typer(
     help="Check and convert files; list, show and delete uploaded data sets.", no_args_is_help=True
@@ -43,12 +43,14 @@ app = typer.Typer(
 IdArgument = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help=f"The data set's id, or its first digits: {SHORTEST_ID} or more."
+        metavar="ID",
+        autocompletion=complete_datasets,
+        help=f"The data set's id, or its first digits: {SHORTEST_ID} or more.",
     ),
 ]
 
 
-@app.command()
+@app.command(epilog=epilog("data check"))
 def check(
     file: Annotated[
         Path, typer.Argument(help="Alpaca JSON, JSONL, prompt/completion or messages.")
@@ -93,7 +95,7 @@ def check(
         raise typer.Exit(UNUSABLE)
 
 
-@app.command()
+@app.command(epilog=epilog("data convert"))
 def convert(
     source: Annotated[Path, typer.Argument(help="Rows of instruction, input and output.")],
     target: Annotated[Path, typer.Argument(help="The JSONL file to write; - is stdout.")] = STDOUT,
@@ -113,7 +115,7 @@ def convert(
     output.say(f"{formatting.count(rows, 'row')} written to {where}.")
 
 
-@app.command("list")
+@app.command("list", epilog=epilog("data list"))
 def list_datasets(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     server: ServerFlag = None,
@@ -133,56 +135,30 @@ def list_datasets(
         output.say("No data sets. `corral train FILE` uploads one.")
 
 
-@app.command()
+@app.command(epilog=epilog("data show"))
 def show(dataset: IdArgument, server: ServerFlag = None, as_json: JsonFlag = False) -> None:
     """Show an uploaded data set and what checking its rows found."""
     from corral.cli.plain import to_plain
     from corral.cli.report_output import dataset_details
 
     with connect(server) as client:
-        found = client.get_dataset(_whole_id(client, dataset))
+        found = client.get_dataset(whole_id(client, dataset))
     if as_json:
         output.result_json(to_plain(found))
     else:
         output.result(dataset_details(found, time.time()))
 
 
-@app.command()
+@app.command(epilog=epilog("data delete"))
 def delete(dataset: IdArgument, yes: YesFlag = False, server: ServerFlag = None) -> None:
     """Remove an uploaded data set. Refused while a job that has not ended needs it."""
     with connect(server) as client:
-        found = client.get_dataset(_whole_id(client, dataset))
+        found = client.get_dataset(whole_id(client, dataset))
         if not yes and not confirmed(f"Delete data set {found.id} ({found.filename})?"):
             output.say("Nothing was deleted.")
             raise typer.Exit(1)
         client.delete_dataset(found.id)
     output.result(found.id)
-
-
-def _whole_id(client: Connection, given: str) -> str:
-    """The id that is given whole, or by its first digits.
-
-    Raises InvalidRequestError, or DatasetNotFoundError where no data set's id begins so.
-    """
-    from corral.names import DATASET_ID_PATTERN
-
-    if DATASET_ID_PATTERN.match(given):
-        return given
-    if len(given) < SHORTEST_ID:
-        raise InvalidRequestError(
-            f"{given!r} is too short for a data set's id.",
-            f"Give {SHORTEST_ID} or more of the digits that corral data list shows.",
-        )
-    ids = [dataset.id for dataset in client.list_datasets(sys.maxsize)]
-    matching = [whole for whole in ids if whole.startswith(given)]
-    if not matching:
-        raise DatasetNotFoundError(f"There is no data set {given}.", "corral data list shows them.")
-    if len(matching) > 1:
-        raise InvalidRequestError(
-            f"{len(matching)} data sets begin with {given}: {', '.join(matching[:5])}.",
-            "Give more digits.",
-        )
-    return matching[0]
 
 
 @contextmanager

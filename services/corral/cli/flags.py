@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.completing import complete_models
 from corral.cli.target import Target
 from corral.errors import InvalidRequestError
 
@@ -41,6 +42,7 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
+        autocompletion=complete_models,
         help="Its name, or a job's id for its newest checkpoint, JOB@50 for that of a step.",
     ),
 ]

@@ -13,7 +13,8 @@ from corral import formatting
 from corral.cli import output
 from corral.cli.evaluation_output import figures_of
 from corral.cli.watching import state_name
-from corral.errors import ConflictError, CorralError, TrainingCrashedError, all_errors
+from corral.client.outcome import failure_error
+from corral.errors import ConflictError
 from corral.spec import TrainingSpec
 from corral.v1 import trainer_pb2
 
@@ -26,7 +27,7 @@ def ended(job: trainer_pb2.TrainingJob) -> None:
     if job.state == trainer_pb2.JOB_STATE_FAILED:
         for line in job.failure.log_tail:
             output.say(f"  | {line}", dim=True)
-        raise failure(job)
+        raise failure_error(job.id, job.failure.code, job.failure.message)
     if job.state == trainer_pb2.JOB_STATE_CANCELLED:
         raise ConflictError(f"Job {job.id} was cancelled.", _kept(job))
     output.say(f"Done. The model: {job.fine_tuned_model}")
@@ -34,13 +35,6 @@ def ended(job: trainer_pb2.TrainingJob) -> None:
     best = next((one for one in job.checkpoints if one.is_best), None)
     if best and best is not job.checkpoints[-1]:
         output.say(f"Its best, step {best.step}: corral chat {job.id}@best")
-
-
-def failure(job: trainer_pb2.TrainingJob) -> CorralError:
-    """The error that a failed job carries, to be raised here with its exit code."""
-    cls = all_errors().get(job.failure.code, TrainingCrashedError)
-    said = job.failure.message or "The run ended without saying why."
-    return cls(f"Job {job.id} failed: {said}", f"All of it: corral jobs show {job.id}")
 
 
 def job_table(jobs: Sequence[trainer_pb2.TrainingJob], now: float) -> str:
@@ -63,6 +57,7 @@ def job_details(job: trainer_pb2.TrainingJob, now: float) -> str:
             ("created", f"{formatting.age(now - job.created_at.ToNanoseconds() / 1e9)} ago"),
             ("took", _took(job, now)),
             ("attempt", str(job.attempt) if job.attempt else ""),
+            ("ran on", _ran_on(job)),
             ("cost", f"${job.cost:.4f}" if job.HasField("cost") else ""),
             ("progress", _progress(job)),
             ("last evaluation", _evaluation(job)),
@@ -134,6 +129,15 @@ def _took(job: trainer_pb2.TrainingJob, now: float) -> str:
         return ""
     end = job.finished_at.ToNanoseconds() / 1e9 if job.HasField("finished_at") else now
     return formatting.duration(end - job.started_at.ToNanoseconds() / 1e9)
+
+
+def _ran_on(job: trainer_pb2.TrainingJob) -> str:
+    """Which GPU, and the seconds that cost nothing apart from those that do."""
+    if not job.HasField("spending"):
+        return ""
+    queued = formatting.duration(job.spending.queued.ToTimedelta().total_seconds())
+    running = formatting.duration(job.spending.running.ToTimedelta().total_seconds())
+    return f"{job.spending.gpu}, {queued} in the queue, {running} running"
 
 
 def _kept(job: trainer_pb2.TrainingJob) -> str:

@@ -1,4 +1,4 @@
-"""`corral jobs`: list, show, watch, cancel and delete training jobs.
+"""`corral jobs`: list, show, watch, steer and delete training jobs.
 
 Knows nothing of how jobs are run or stored; the server does.
 """
@@ -13,21 +13,26 @@ import typer
 
 from corral import formatting
 from corral.cli import output
+from corral.cli.completing import complete_jobs
+from corral.cli.examples import epilog
 from corral.cli.flags import JsonFlag, ServerFlag, YesFlag, confirmed, connect
 from corral.errors import CorralError, InvalidRequestError
 
 if TYPE_CHECKING:
     from corral.client.connection import Connection
+    from corral.v1 import trainer_pb2
 
 INTERRUPTED = 130
 
 app = typer.Typer(help="Training jobs.", no_args_is_help=True)
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_jobs)
+]
 LogFlag = Annotated[bool, typer.Option("--log", help="Show the run's log too.")]
 
 
-@app.command("list")
+@app.command("list", epilog=epilog("jobs list"))
 def list_jobs(
     state: Annotated[
         list[str] | None,
@@ -52,7 +57,7 @@ def list_jobs(
         output.say("No jobs. Start one: corral train FILE --model MODEL")
 
 
-@app.command()
+@app.command(epilog=epilog("jobs show"))
 def show(job: JobArgument, server: ServerFlag = None, as_json: JsonFlag = False) -> None:
     """Show one job: its progress, its checkpoints, why it failed."""
     from corral.cli.job_output import job_details
@@ -66,7 +71,7 @@ def show(job: JobArgument, server: ServerFlag = None, as_json: JsonFlag = False)
         output.result(job_details(found, time.time()))
 
 
-@app.command()
+@app.command(epilog=epilog("jobs watch"))
 def watch(
     job: JobArgument,
     after: Annotated[int, typer.Option(min=0, help="Begin behind this event.")] = 0,
@@ -87,23 +92,33 @@ def watch(
             watch_to_end(client, job, after=after, with_log=with_log)
 
 
-@app.command()
+@app.command(epilog=epilog("jobs cancel"))
 def cancel(job: JobArgument, server: ServerFlag = None, as_json: JsonFlag = False) -> None:
     """End a job: a queued one at once, a running one within one step."""
-    from corral.cli.plain import to_plain
-    from corral.cli.watching import state_name
-
     with connect(server) as client:
-        found = client.cancel_job(job)
-    if as_json:
-        output.result_json(to_plain(found))
-    else:
-        output.result(f"{found.id}  {state_name(found.state)}")
+        _show_state(client.cancel_job(job), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("jobs pause"))
+def pause(job: JobArgument, server: ServerFlag = None, as_json: JsonFlag = False) -> None:
+    """Let a job stop with a checkpoint and wait; `corral jobs resume` goes on from there."""
+    with connect(server) as client:
+        _show_state(client.pause_job(job), as_json=as_json)
+
+
+@app.command(epilog=epilog("jobs resume"))
+def resume(job: JobArgument, server: ServerFlag = None, as_json: JsonFlag = False) -> None:
+    """Queue a paused job again; it goes on from its newest checkpoint."""
+    with connect(server) as client:
+        _show_state(client.resume_job(job), as_json=as_json)
+
+
+@app.command(epilog=epilog("jobs delete"))
 def delete(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of ended jobs.")],
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB...", help="Ids of ended jobs.", autocompletion=complete_jobs),
+    ],
     yes: YesFlag = False,
     server: ServerFlag = None,
 ) -> None:
@@ -161,6 +176,16 @@ def _print_events(client: Connection, job_id: str, after: int) -> None:
     for event in client.watch_job(job_id, after, lost):
         output.result(json.dumps(to_plain(event), ensure_ascii=False))
     ended(client.get_job(job_id))
+
+
+def _show_state(job: trainer_pb2.TrainingJob, *, as_json: bool) -> None:
+    from corral.cli.plain import to_plain
+    from corral.cli.watching import state_name
+
+    if as_json:
+        output.result_json(to_plain(job))
+    else:
+        output.result(f"{job.id}  {state_name(job.state)}")
 
 
 def _state(name: str) -> str:

@@ -14,12 +14,12 @@ from corral.cli import output
 from corral.cli.flags import JsonFlag
 from corral.cli.profiles import (
     DEFAULT_NAME,
-    Target,
     choose_target,
     load_profiles,
     profiles_file,
     save_profiles,
 )
+from corral.cli.target import Target
 from corral.errors import CorralError, InvalidRequestError
 
 _STDIN = "-"

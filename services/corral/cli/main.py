@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -17,6 +17,7 @@ from corral import __version__
 from corral.cli import chat, compare_prompts, jobs, login, models, output, plan, train
 from corral.cli import data as data_command
 from corral.cli import modal as modal_command
+from corral.cli.examples import epilog
 from corral.cli.flags import JsonFlag, ServerFlag, connect
 from corral.cli.up import command as up_command
 from corral.errors import CorralError
@@ -28,19 +29,22 @@ UNEXPECTED = 1
 app = typer.Typer(
     help="Fine-tune small language models on your own instructions, and chat with every checkpoint.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("up")(up_command.up)
-app.command("plan")(plan.plan)
-app.command("train")(train.train)
-app.command("chat")(chat.chat)
-app.command("compare-prompts")(compare_prompts.compare_prompts)
-app.command("login")(login.login)
-app.command("logout")(login.logout)
-app.command("profiles")(login.profiles)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "up": up_command.up,
+    "plan": plan.plan,
+    "train": train.train,
+    "chat": chat.chat,
+    "compare-prompts": compare_prompts.compare_prompts,
+    "login": login.login,
+    "logout": login.logout,
+    "profiles": login.profiles,
+}
+for _name, _function in _COMMANDS.items():
+    app.command(_name, epilog=epilog(_name))(_function)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(data_command.app, name="data")
@@ -73,7 +77,7 @@ def _root(
     """Holds --version and --profile; Typer reads it from the signature."""
 
 
-@app.command()
+@app.command(epilog=epilog("version"))
 def version(server: ServerFlag = None, as_json: JsonFlag = False) -> None:
     """Print this client's version, and the server's when one answers."""
     with connect(server) as client:

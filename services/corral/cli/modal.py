@@ -16,6 +16,7 @@ import typer
 
 from corral import formatting
 from corral.cli import output
+from corral.cli.examples import epilog
 from corral.cli.flags import JsonFlag
 from corral.errors import InvalidRequestError
 
@@ -27,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="What Corral's jobs have left on Mo
 Answer = TypeVar("Answer")
 
 
-@app.command()
+@app.command(epilog=epilog("modal volumes"))
 def volumes(as_json: JsonFlag = False) -> None:
     """List the volumes that jobs have left on Modal, with their sizes and what they cost."""
     found = _with_leftovers(lambda leftovers: leftovers.find())
@@ -39,7 +40,7 @@ def volumes(as_json: JsonFlag = False) -> None:
         output.say("Nothing of Corral's is left on Modal.")
 
 
-@app.command()
+@app.command(epilog=epilog("modal clean"))
 def clean(
     names: Annotated[
         list[str] | None,

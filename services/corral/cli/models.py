@@ -15,6 +15,7 @@ import typer
 
 from corral import formatting
 from corral.cli import output
+from corral.cli.examples import epilog
 from corral.cli.flags import JsonFlag, ModelArgument, ServerFlag, YesFlag, confirmed, connect
 from corral.errors import InvalidRequestError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Base models and checkpoints to chat with.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", epilog=epilog("models list"))
 def list_models(
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
     server: ServerFlag = None,
@@ -46,7 +47,7 @@ def list_models(
     output.say(memory_line(found.memory), dim=True)
 
 
-@app.command()
+@app.command(epilog=epilog("models show"))
 def show(
     model: ModelArgument,
     server: ServerFlag = None,
@@ -63,7 +64,7 @@ def show(
         output.result(model_details(found, time.time()))
 
 
-@app.command("import")
+@app.command("import", epilog=epilog("models import"))
 def import_model(
     source: Annotated[Path, typer.Argument(help="A Hugging Face folder, or a GGUF file.")],
     name: Annotated[str, typer.Option(help="The name to train and chat with it by.")],
@@ -76,7 +77,7 @@ def import_model(
     _show_base(model, as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("models pull"))
 def pull(
     model: Annotated[str, typer.Argument(metavar="ID", help="A hub id, e.g. Qwen/Qwen3-0.6B.")],
     server: ServerFlag = None,
@@ -88,7 +89,7 @@ def pull(
     _show_base(pulled, as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("models export"))
 def export(
     model: ModelArgument,
     folder: Annotated[Path, typer.Argument(help="Where to; made where it is not there.")],
@@ -117,7 +118,8 @@ def _export(files: ModelFiles, model: str, folder: Path, to: str, file_type: str
     """What was written: the folder, or the GGUF file in it."""
     from tempfile import TemporaryDirectory
 
-    from corral.client.gguf_export import export_gguf, write_chat_template
+    from corral.client.gguf_export import export_gguf
+    from corral.client.hf_export import write_chat_template
 
     folder.mkdir(parents=True, exist_ok=True)
     if to == "hf":
@@ -132,7 +134,7 @@ def _export(files: ModelFiles, model: str, folder: Path, to: str, file_type: str
         return export_gguf(downloaded, folder, file_type)
 
 
-@app.command()
+@app.command(epilog=epilog("models delete"))
 def delete(
     model: Annotated[str, typer.Argument(metavar="NAME", help="An imported base model.")],
     yes: YesFlag = False,
@@ -215,7 +217,10 @@ def memory_line(memory: inference_pb2.InferenceMemory) -> str:
 
 
 def _loaded(model: inference_pb2.Model) -> str:
-    return formatting.size(model.loaded_bytes) if model.is_loaded else "no"
+    if not model.is_loaded:
+        return "no"
+    # A base that adapters in memory use as well: without it nothing would be free.
+    return formatting.size(model.loaded_bytes) if model.loaded_bytes else "shared"
 
 
 def _age(model: inference_pb2.Model, now: float) -> str:

@@ -8,13 +8,13 @@ set is null. Knows nothing of the messages themselves.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from corral.client.wire import enum_name
+
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import EnumDescriptor
     from google.protobuf.message import Message
 
     # The C implementation's descriptors are a class of their own.
@@ -33,15 +33,6 @@ def to_plain(message: Message) -> dict[str, Any]:
         for field in message.DESCRIPTOR.fields
         if not _is_absent_member(message, field)
     }
-
-
-def enum_name(enum: EnumDescriptor, number: int) -> str:
-    """The value's name without the prefix that buf's style asks for; its number when unknown."""
-    value = enum.values_by_number.get(number)
-    if value is None:
-        return str(number)
-    prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
-    return str(value.name).removeprefix(prefix)
 
 
 def _field(message: Message, field: FieldDescriptor) -> Any:

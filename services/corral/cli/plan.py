@@ -5,7 +5,7 @@ Knows nothing of how a plan is made: the server makes it.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,25 +13,32 @@ import typer
 from corral import formatting
 from corral.cli import output
 from corral.cli.flags import JsonFlag, ServerFlag, connect
+from corral.cli.sending import DataArgument, dataset_of
 from corral.cli.spec_flags import flag_name, given, with_spec_flags
-from corral.errors import JobTooLargeError
+from corral.errors import InvalidRequestError, JobTooLargeError
 
 if TYPE_CHECKING:
     from corral.v1 import trainer_pb2
 
+_MODAL = "modal"
 _PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "saving", "runtime")
 
 
 @with_spec_flags
 def plan(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Alpaca JSON, JSONL, prompt/completion or messages."),
-    ],
-    device: Annotated[
-        str,
-        typer.Option(help="Plan for this GPU, e.g. A100-80GB, or for cpu. Default: the server's."),
-    ] = "",
+    file: DataArgument,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Plan for this GPU, e.g. A100-80GB, for two of them with A100-80GB:2, or for cpu."
+            " Default: what the server trains on. With --on modal as `corral train` takes it.",
+            show_default=False,
+        ),
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Short for --processes.", show_default=False)
+    ] = None,
     server: ServerFlag = None,
     as_json: JsonFlag = False,
     **fields: Any,
@@ -41,11 +48,12 @@ def plan(
     Takes the flags of `corral train`. Exit code 2 when the run does not fit.
     """
     from corral.cli.plain import to_plain
-    from corral.cli.train import spec_of, upload
+    from corral.cli.train import spec_of
 
-    spec = spec_of(given(fields))
+    asked = planned_on(given({**fields, "gpu": gpu}), gpus)
+    device, spec = asked.device, spec_of(asked.fields)
     with connect(server) as client:
-        dataset = upload(client, file)
+        dataset = dataset_of(client, file)
         found = client.plan_job(dataset.id, spec, device)
     if as_json:
         output.result_json(to_plain(found))
@@ -56,6 +64,41 @@ def plan(
             output.result(_proposals(found))
     if not found.fits:
         raise typer.Exit(JobTooLargeError.kind.value.exit_code)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A spec's fields, and the device to plan for; empty: the server's."""
+
+    fields: dict[str, Any]
+    device: str = ""
+
+
+def planned_on(fields: dict[str, Any], gpus: int | None) -> Asked:
+    """What --gpu and --gpus ask for: on Modal the spec's own field, elsewhere only a device.
+
+    Raises InvalidRequestError where the number of processes is given twice, and not the same.
+    """
+    asked = Asked(dict(fields))
+    if fields.get("backend") != _MODAL and "gpu" in fields:
+        device, _, number = asked.fields.pop("gpu").partition(":")
+        asked = Asked(asked.fields, device)
+        _add_processes(asked.fields, number, "--gpu")
+    _add_processes(asked.fields, "" if gpus is None else str(gpus), "--gpus")
+    return asked
+
+
+def _add_processes(fields: dict[str, Any], number: str, flag: str) -> None:
+    if not number:
+        return
+    if not number.isdecimal() or int(number) < 1:
+        raise InvalidRequestError(
+            f"{flag}: {number!r:.20} is not a number of GPUs.", "Write it as --gpu A100-80GB:2."
+        )
+    if fields.setdefault("processes", int(number)) != int(number):
+        raise InvalidRequestError(
+            f"{flag} says {number} processes, another flag {fields['processes']}.", "Say it once."
+        )
 
 
 def _summary(plan: trainer_pb2.TrainingPlan) -> list[tuple[str, str]]:
@@ -124,6 +167,7 @@ def _proposals(plan: trainer_pb2.TrainingPlan) -> str:
         return " ".join(
             flag_name(name) if value is True else f"{flag_name(name)} {value}"
             for name, value in fields.items()
+            if value is not None
         )
 
     return output.table(

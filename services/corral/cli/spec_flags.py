@@ -68,7 +68,8 @@ _FLAG_NAMES = {"backend": "--on"}
 def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
     """The command, with a flag for each field of TrainingSpec in place of its `**fields`.
 
-    template_source has none: its text is in the file that --template names.
+    template_source has none: its text is in the file that --template names. Nor have those that the
+    command has a parameter of its own for.
     """
     own = [
         parameter
@@ -78,7 +79,7 @@ def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
     flags = [
         _parameter(name, field)
         for name, field in TrainingSpec.model_fields.items()
-        if name not in _WITHOUT_FLAG
+        if name not in (*_WITHOUT_FLAG, *(parameter.name for parameter in own))
     ]
     # Typer reads a command's parameters from its signature.
     vars(command)["__signature__"] = inspect.Signature(

@@ -15,6 +15,8 @@ import typer
 from corral import formatting
 from corral.cli import output
 from corral.cli.flags import JsonFlag, ServerFlag, connect
+from corral.cli.price import show_price
+from corral.cli.sending import DataArgument, dataset_of
 from corral.cli.spec_flags import given, with_spec_flags
 from corral.errors import DatasetError
 
@@ -27,10 +29,7 @@ PROBLEMS_SHOWN = 10
 
 @with_spec_flags
 def train(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Alpaca JSON, JSONL, prompt/completion or messages."),
-    ],
+    file: DataArgument,
     server: ServerFlag = None,
     watch: Annotated[
         bool | None,
@@ -70,19 +69,16 @@ def spec_of(fields: dict[str, Any]) -> dict[str, Any]:
     Raises SpecError or TemplateError before anything is uploaded.
     """
     from corral.cli.options import template_fields
+    from corral.client.arguments import checked_spec
     from corral.spec import parse_spec
 
     spec = dict(fields)
     given_template = {name: spec.pop(name, None) for name in ("template", "preamble")}
-    spec |= given(template_fields(**given_template))
-    if spec.get("model", "").startswith(("/", "./", "../", "~")):
-        # The server's working directory is another one.
-        spec["model"] = str(Path(spec["model"]).expanduser().resolve())
-    parsed = parse_spec(spec)
-    if parsed.backend == "modal":
+    spec = checked_spec(spec | template_fields(**given_template))
+    if spec.get("backend") == "modal":
         from corral.launchers.modal.gpus import gpus_of
 
-        gpus_of(parsed)
+        gpus_of(parse_spec(spec))
     return spec
 
 
@@ -93,7 +89,7 @@ def submit(client: Connection, file: Path, spec: dict[str, Any]) -> trainer_pb2.
     """
     import secrets
 
-    dataset = upload(client, file)
+    dataset = dataset_of(client, file)
     check_again = f"corral data check {shlex.quote(str(file))}"
     _show_report(dataset, check_again)
     if any(sent.severity == sent.SEVERITY_ERROR for sent in dataset.report.problems):
@@ -101,7 +97,7 @@ def submit(client: Connection, file: Path, spec: dict[str, Any]) -> trainer_pb2.
             f"{file} can't be trained on: the errors above.",
             f"Correct them; `{check_again}` finds them too.",
         )
-    _show_price(spec)
+    show_price(client, dataset.id, spec)
     # One key for this invocation: a creation that is sent again makes no second job.
     job = client.create_job(dataset.id, spec, secrets.token_hex(16))
     batch = job.spec
@@ -111,21 +107,6 @@ def submit(client: Connection, file: Path, spec: dict[str, Any]) -> trainer_pb2.
         f" = {formatting.count(job.effective_batch_size, 'example')} a step."
     )
     return job
-
-
-def upload(client: Connection, file: Path) -> trainer_pb2.Dataset:
-    """Send a file, with a bar on a terminal. Raises DatasetError where it can't be read."""
-    if not file.is_file():
-        kind = "is a folder" if file.is_dir() else "does not exist"
-        raise DatasetError(f"{file} {kind}.", "Name a JSON or JSONL file.")
-    if not output.is_live():
-        return client.upload_dataset(file)
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = (TextColumn("Uploading"), BarColumn(bar_width=24), DownloadColumn(binary_units=True))
-    with Progress(*columns, console=output.stderr_console(), transient=True) as bar:
-        task = bar.add_task("", total=file.stat().st_size)
-        return client.upload_dataset(file, lambda done, total: bar.update(task, completed=done))
 
 
 def _show_report(dataset: trainer_pb2.Dataset, check_again: str) -> None:
@@ -140,25 +121,3 @@ def _show_report(dataset: trainer_pb2.Dataset, check_again: str) -> None:
     problems = [problem_of(sent) for sent in report.problems]
     for line in problem_lines(problems, report.problem_count, PROBLEMS_SHOWN, check_again):
         output.say(f"  {line}")
-
-
-def _show_price(spec: dict[str, Any]) -> None:
-    """What an hour costs on Modal over the GPUs that the run may get, before anything starts."""
-    if spec.get("backend") != "modal":
-        return
-    from corral.launchers.modal.gpus import gpus_of
-    from corral.launchers.modal.prices import TABLE, Machine, dollars, hourly_range
-    from corral.settings import Settings
-    from corral.spec import parse_spec
-
-    parsed, settings = parse_spec(spec), Settings()
-    choices = gpus_of(parsed)
-    machine = Machine(settings.modal_cpu, settings.modal_memory_mib)
-    price = hourly_range(choices, machine)
-    asked = ", else ".join(map(str, choices))
-    if price is None:
-        output.say(f"Modal: {asked}. Its price is not known here; see modal.com/pricing.")
-    else:
-        output.say(f"Modal: {asked}: {price} an hour ({TABLE.source}); waiting costs nothing.")
-    if parsed.max_cost is not None:
-        output.say(f"It ends with a checkpoint once it has cost {dollars(parsed.max_cost)}.")

@@ -1,19 +1,18 @@
-"""Shows a job's events as they come: a moving bar on a terminal, plain lines elsewhere.
+"""Shows a job's events as they come: as corral.cli.live_view on a terminal, as plain lines elsewhere.
 
 Everything goes to stderr. Knows nothing of where events come from.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from corral import formatting
 from corral.cli import output
 from corral.cli.evaluation_output import evaluation_lines
-from corral.cli.plain import enum_name
+from corral.client.wire import enum_name
 from corral.v1 import trainer_pb2
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 # So many lines of metrics, at most, does a run print where no bar can move.
 PLAIN_LINES = 100
-_RECENT_LOSSES = 24
 
 
 class View(Protocol):
@@ -32,6 +30,9 @@ class View(Protocol):
 
     def metrics(self, metrics: trainer_pb2.Metrics) -> None:
         """The figures of the newest optimizer step."""
+
+    def evaluation(self, evaluation: trainer_pb2.Evaluation) -> None:
+        """What the model was worth after a step."""
 
 
 def follow(
@@ -44,8 +45,7 @@ def follow(
         if kind == "metrics":
             view.metrics(event.metrics)
         elif kind == "evaluation":
-            for text in evaluation_lines(event.evaluation):
-                view.line(text)
+            view.evaluation(event.evaluation)
         elif kind == "checkpoint":
             view.line(_checkpoint(event.checkpoint))
         elif kind == "state_change":
@@ -62,7 +62,9 @@ def best_view() -> Iterator[View]:
     if not output.is_live():
         yield PlainView(output.say)
         return
-    with _live_view() as view:
+    from corral.cli.live_view import live_view
+
+    with live_view() as view:
         yield view
 
 
@@ -81,7 +83,7 @@ def metrics_line(metrics: trainer_pb2.Metrics) -> str:
             f"loss {progress.loss:.4f}",
             f"lr {metrics.learning_rate:.2e}",
             formatting.rate(progress.tokens_per_second),
-            f"{formatting.duration(_seconds(progress))} left",
+            f"{formatting.duration(seconds_left(progress))} left",
         )
     )
 
@@ -101,46 +103,13 @@ class PlainView:
         if step == 1 or step == total or step % every == 0:
             self._write(metrics_line(metrics))
 
-
-@contextmanager
-def _live_view() -> Iterator[View]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(bar_width=10), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
-    with Progress(*columns, console=output.stderr_console(), transient=False) as bar:
-        yield _LiveView(bar)
+    def evaluation(self, evaluation: trainer_pb2.Evaluation) -> None:
+        for text in evaluation_lines(evaluation):
+            self._write(text)
 
 
-class _LiveView:
-    """A bar with the newest figures and the loss as a small curve; lines scroll above it."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-        self._task: Any = None
-        self._losses: list[float] = []
-
-    def line(self, text: str) -> None:
-        self._bar.print(output.printable(text, sys.stderr), markup=False)
-
-    def metrics(self, metrics: trainer_pb2.Metrics) -> None:
-        progress = metrics.progress
-        self._losses = [*self._losses[1 - _RECENT_LOSSES :], progress.loss]
-        # A narrow terminal cuts from the right.
-        figures = (
-            f"loss {progress.loss:.4f}"
-            f"  {formatting.rate(progress.tokens_per_second)}"
-            f"  {formatting.duration(_seconds(progress))} left"
-            f"  lr {metrics.learning_rate:.2e}"
-            f"  {formatting.sparkline(self._losses, _RECENT_LOSSES)}"
-        )
-        now = {"completed": progress.step, "total": progress.total_steps, "figures": figures}
-        if self._task is None:
-            self._task = self._bar.add_task("", **now)
-        else:
-            self._bar.update(self._task, **now)
-
-
-def _seconds(progress: trainer_pb2.Progress) -> float:
+def seconds_left(progress: trainer_pb2.Progress) -> float:
+    """Until the last step, as the run reckons it."""
     return progress.time_left.ToNanoseconds() / 1e9
 
 

@@ -1,4 +1,4 @@
-"""AsyncClient: Corral's services for code with an event loop.
+"""AsyncConnection: one method for each call of Corral's services, for code with an event loop.
 
 Every call has a deadline and fails with a CorralError that names the server. Lists and streams are
 async generators: closing one ends its call. Knows nothing of HTTP or terminals.
@@ -26,16 +26,18 @@ from corral.v1 import (
 )
 
 
-class AsyncClient:
+class AsyncConnection:
     """The trainer at `server` ("host:port" or "unix:/path"), and the inference that it names.
 
     Use as an async context manager, or call `close`. Belongs to one event loop. `inference` is where
-    inference listens; empty, the trainer is asked at the first call that needs it. `seconds` of a
+    inference listens; empty, the trainer is asked at the first call that needs it. `key` is sent with
+    each call as a bearer token. `seconds` of a
     call that writes an answer is its deadline.
     """
 
-    def __init__(self, server: str, inference: str = "") -> None:
+    def __init__(self, server: str, inference: str = "", *, key: str = "") -> None:
         self.address = server
+        self._key = key
         self._inference_address = inference
         self._trainer_channel: grpc.aio.Channel | None = None
         self._inference_channel: grpc.aio.Channel | None = None
@@ -142,11 +144,13 @@ class AsyncClient:
     # ------------------------------------------------------------ training jobs
 
     async def plan_job(
-        self, dataset_id: str, spec: Mapping[str, Any], device: str = ""
+        self, dataset_id: str, spec: Mapping[str, Any], device: str = "", *, quick: bool = False
     ) -> trainer_pb2.TrainingPlan:
-        """What a job would take, on a named GPU or on what the server trains on."""
+        """What a job would take, on a named GPU or on what the server trains on. A quick one does
+        not wait for the time to be measured.
+        """
         request = trainer_pb2.PlanTrainingJobRequest(
-            dataset_id=dataset_id, spec=trainer_pb2.TrainingSpec(**spec), device=device
+            dataset_id=dataset_id, spec=trainer_pb2.TrainingSpec(**spec), device=device, quick=quick
         )
         with translated_errors(self.address):
             answer: trainer_pb2.PlanTrainingJobResponse = await self._trainer.PlanTrainingJob(
@@ -183,7 +187,7 @@ class AsyncClient:
         return answer.job
 
     async def jobs(
-        self, states: Sequence[trainer_pb2.JobState] = ()
+        self, states: Sequence[trainer_pb2.JobState | int] = ()
     ) -> AsyncGenerator[trainer_pb2.TrainingJob]:
         """Every job, or those in some states, newest first."""
         token = ""
@@ -320,7 +324,7 @@ class AsyncClient:
     @property
     def _trainer(self) -> Any:
         if self._trainer_channel is None:
-            self._trainer_channel = open_aio_channel(self.address)
+            self._trainer_channel = open_aio_channel(self.address, self._key)
         return trainer_pb2_grpc.TrainerStub(self._trainer_channel)
 
     async def _inference(self) -> Any:
@@ -331,7 +335,7 @@ class AsyncClient:
             info = await self.server_info()
             self._inference_address = reachable_from(info.inference_address, self.address)
         if self._inference_channel is None:
-            self._inference_channel = open_aio_channel(self._inference_address)
+            self._inference_channel = open_aio_channel(self._inference_address, self._key)
         return self._inference_channel
 
 

@@ -86,7 +86,8 @@ class ModelFiles:
         with translated_errors(self._address):
             for response in self._stub.PullModel(models_pb2.PullModelRequest(model=model)):
                 if response.WhichOneof("event") == "model":
-                    return response.model
+                    pulled: models_pb2.BaseModel = response.model
+                    return pulled
                 on_bytes(response.progress.done_bytes, response.progress.total_bytes)
         raise AssertionError("a pull ends with the model or an error")
 

@@ -87,13 +87,18 @@ class ModelCalls(Channels):
         `template` stands in for the one that the model was trained with; `drop_oldest_turns` leaves
         out what does not fit its context.
         """
-        request = inference_pb2.ChatRequest(
-            model=model,
-            messages=messages,
-            sampling=sampling,
-            prompt_template=template,
-            drop_oldest_turns=drop_oldest_turns,
+        return self.ask(
+            inference_pb2.ChatRequest(
+                model=model,
+                messages=messages,
+                sampling=sampling,
+                prompt_template=template,
+                drop_oldest_turns=drop_oldest_turns,
+            )
         )
+
+    def ask(self, request: inference_pb2.ChatRequest) -> AnswerStream:
+        """Pieces of the answer, then its finish."""
         address = self.inference_address
         return AnswerStream(self._inference.Chat(request), address)
 

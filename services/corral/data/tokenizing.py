@@ -73,6 +73,11 @@ class TextTokenizer:
         return self._engine.get_vocab_size(with_added_tokens=True)
 
     @property
+    def definition(self) -> str:
+        """The text of its tokenizer.json."""
+        return self._engine.to_str()
+
+    @property
     def sha256(self) -> str:
         """Hex digest of what decides which ids a text becomes and where answers end."""
         content = "\n".join((self._engine.to_str(), str(self.eos_id), str(self.pad_id)))

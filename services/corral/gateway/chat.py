@@ -39,6 +39,7 @@ from corral.gateway.schemas.chat import (
     TokenLogprob,
     TopLogprob,
 )
+from corral.gateway.schemas.formats import schema_of
 from corral.gateway.streaming import (
     DONE,
     answer_seconds,
@@ -111,6 +112,7 @@ def _sampling(asked: ChatRequest) -> dict[str, Any]:
         **asked.sampling(),
         "max_tokens": asked.max_completion_tokens or asked.max_tokens or CHAT_TOKENS,
         "logprobs": (asked.top_logprobs or 0) if asked.logprobs else None,
+        "json_schema": schema_of(asked.response_format),
     }
 
 

@@ -39,6 +39,7 @@ _CODES = {
 _PARAM = re.compile(r"(?:^|not valid: )(?P<param>[a-z][a-z_0-9]*(?:\[\d+\])?(?:\.[a-z_0-9]+)*)[: ]")
 # Types of pydantic's errors that corral.gateway.schemas.base raises.
 UNSUPPORTED = "unsupported_parameter"
+UNKNOWN = "unknown_parameter"
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -145,13 +146,13 @@ def _validation_info(problems: Sequence[Any]) -> ErrorInfo:
     param = str(problem.get("ctx", {}).get("param", "")) or _joined(path)
     kind, said = str(problem["type"]), str(problem["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        said, kind = f"Unrecognized request argument: {param}", "unknown_parameter"
+        said, kind = f"Unrecognized request argument: {param}", UNKNOWN
     elif kind == "missing":
         said, kind = f"Missing required parameter: {param}", "missing_required_parameter"
     elif kind == "json_invalid":
         said, kind, param = f"The body is not JSON: {said}", "invalid_json", ""
-    elif kind != UNSUPPORTED:
-        said, kind = f"{param}: {said}", "invalid_value"
+    elif kind not in (UNSUPPORTED, UNKNOWN):
+        said, kind = f"{param}: {said}" if param else f"The body: {said}", "invalid_value"
     return ErrorInfo(
         message=said.rstrip(".") + ".", type="invalid_request_error", param=param or None, code=kind
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +16,7 @@ from corral.gateway.schemas.base import finite
 
 def plain(message: Message) -> dict[str, Any]:
     """Every field that has a value, by its name. Maps are not among them."""
+    # A FieldDescriptor is protobuf's own or its C library's: no type names both.
     return {
         field.name: _value(field, getattr(message, field.name))
         for field in message.DESCRIPTOR.fields
@@ -24,13 +24,13 @@ def plain(message: Message) -> dict[str, Any]:
     }
 
 
-def _value(field: FieldDescriptor, value: Any) -> Any:
+def _value(field: Any, value: Any) -> Any:
     if field.is_repeated:
         return [_one(field, item) for item in value]
     return _one(field, value)
 
 
-def _one(field: FieldDescriptor, value: Any) -> Any:
+def _one(field: Any, value: Any) -> Any:
     if isinstance(value, Duration):
         return value.ToMicroseconds() / 1e6
     if isinstance(value, Timestamp):

@@ -106,6 +106,7 @@ _METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"
 def _request_id(scope: Scope) -> str:
     """The client's own where it sent a plain one, else a new one."""
     for name, value in scope["headers"]:
-        if name == REQUEST_ID.encode() and _PLAIN_ID.fullmatch(text := value.decode("latin-1")):
+        text = str(value, "latin-1")
+        if name == REQUEST_ID.encode() and _PLAIN_ID.fullmatch(text):
             return text
     return f"req_{secrets.token_hex(12)}"

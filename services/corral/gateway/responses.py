@@ -20,6 +20,7 @@ from corral.gateway.dependencies import ClientOf, SettingsOf
 from corral.gateway.errors import RESPONSES
 from corral.gateway.ids import new_id
 from corral.gateway.schemas.answers import CHAT_TOKENS
+from corral.gateway.schemas.formats import schema_of
 from corral.gateway.schemas.responses import (
     IncompleteDetails,
     InputDetails,
@@ -63,6 +64,7 @@ def _stream(
         "temperature": asked.temperature,
         "top_p": asked.top_p,
         "logprobs": asked.top_logprobs,
+        "json_schema": schema_of(asked.text.format if asked.text is not None else None),
     }
     request = pb.ChatRequest(
         model=asked.model,

@@ -78,7 +78,8 @@ def _bound(host: str, port: int) -> socket.socket:
         ) from None
     except PermissionError:
         raise UnavailableError(
-            f"Not allowed to listen on {formatting.address(host, port)}.", "Choose a port above 1023."
+            f"Not allowed to listen on {formatting.address(host, port)}.",
+            "Choose a port above 1023.",
         ) from None
     except OSError:
         raise AlreadyRunningError(

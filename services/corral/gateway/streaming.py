@@ -83,7 +83,7 @@ class EventStream(Response):
 async def stream_events(request: Request, events: AsyncGenerator[str]) -> EventStream:
     """A response of these events, once the first is there. Raises what comes in its place."""
     try:
-        first = await while_connected(request, anext(events, ""))  # type: ignore[arg-type]
+        first = await while_connected(request, anext(events, ""))
     except BaseException:
         await events.aclose()
         raise

@@ -82,8 +82,9 @@ class Batch:
         """One step; what it made of each answer that has something to show. Answers that finished or
         failed have left.
         """
-        results = self._read()
+        # Chosen before: a first token shall not wait for the second.
         writing = [generation for generation in self._slots if generation not in self._reading]
+        results = self._read()
         if writing:
             results += self._write(writing)
         return results
@@ -94,9 +95,7 @@ class Batch:
             return []
         generation = self._reading.popleft()
         slot = self._slots[generation]
-        begin = len(slot.tokens)
-        # To the next multiple, wherever an earlier conversation's tokens end.
-        piece = generation.tokens[begin : (begin // CHUNK + 1) * CHUNK]
+        piece = generation.tokens[len(slot.tokens) : _end_of_piece(generation, slot)]
         try:
             logits = self._decoder.prefill(piece, slot.cache)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this answer's alone
@@ -141,3 +140,13 @@ class Batch:
         self._slots.pop(generation, None)
         generation.finished = True
         return generation, error
+
+
+def _end_of_piece(generation: Generation, slot: Slot) -> int:
+    """Where the next piece of a prompt ends: at a multiple of the chunk, wherever an earlier
+    conversation's tokens end; or, where no bit depends on it, at the prompt's end if that is near.
+    """
+    begin, end = len(slot.tokens), len(generation.tokens)
+    if not generation.is_reproducible and end - begin <= CHUNK:
+        return end
+    return (begin // CHUNK + 1) * CHUNK

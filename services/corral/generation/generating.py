@@ -20,12 +20,14 @@ class Generation:
     """A prompt, and the answer to it as far as it is written."""
 
     def __init__(self, model: LoadedModel, prompt_ids: list[int], options: SamplingOptions) -> None:
-        """Raises InvalidRequestError for an empty prompt or a token that the model does not have,
-        PromptTooLongError for a prompt that leaves no room for an answer. Computes nothing yet.
+        """Raises InvalidRequestError for an empty prompt, a token that the model does not have or a
+        JSON schema that can't be held to, PromptTooLongError for a prompt that leaves no room for an answer. Computes nothing yet.
         """
         check_prompt(prompt_ids, model.context_length)
         self.options = options
-        self.row = Row(options, prompt_ids)
+        schema = options.json_schema
+        constraint = model.grammars.of_schema(schema) if schema is not None else None
+        self.row = Row(options, prompt_ids, constraint)
         # Of prompt and answer.
         self.tokens = list(prompt_ids)
         self.prompt_tokens = len(prompt_ids)

@@ -12,9 +12,10 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -29,6 +30,9 @@ from corral.generation.decoders.base import Decoder
 from corral.generation.decoders.precision import Precision
 from corral.generation.decoders.torch_decoder import READING_COPY_BYTES
 from corral.generation.sharing import Opened, Parts, open_alone
+
+if TYPE_CHECKING:
+    from corral.generation.constraints import Grammars
 
 OpenWeights: TypeAlias = Callable[[Path, Precision, torch.device], Opened]
 
@@ -52,6 +56,15 @@ class LoadedModel:
     def size_bytes(self) -> int:
         """Of the weights."""
         return self.decoder.size_bytes
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """What holds answers to JSON schemas; made when the first is asked for."""
+        # Imported here: training answers questions too, where llguidance need not be.
+        from corral.generation.constraints import Grammars
+
+        rows = max(self.decoder.vocabulary, self.tokenizer.vocab_size)
+        return Grammars(self.tokenizer.definition, rows, self.end_ids)
 
 
 def load_model(
@@ -121,9 +134,7 @@ def estimate_bytes(folder: Path, *, precision: str = "auto") -> int:
         (count for name, count in counts.items() if name.endswith(_EMBEDDINGS)), default=0
     )
     head = counts.get("lm_head.weight", embedding)
-    # As the decoder keeps them: see TorchDecoder.
-    head_bytes = kind.bytes_per_weight if kind is Precision.INT4 else exact
-    tables = embedding * exact + int(head * head_bytes)
+    tables = (embedding + head) * exact
     others = sum(counts.values()) - embedding - counts.get("lm_head.weight", 0)
     if kind.bytes_per_weight == exact:
         return tables + others * exact

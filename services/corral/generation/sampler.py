@@ -12,6 +12,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from torch import Tensor
 from corral.errors import ModelUnsupportedError
 from corral.generation.answers import Likelihood
 from corral.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from corral.generation.constraints import Constraint
 
 # Below it, dividing by the temperature overflows; the distribution is one token's anyway.
 GREEDY_BELOW = 1e-5
@@ -35,8 +39,14 @@ class Drawn:
 class Row:
     """One request's part of sampling: its options, its random numbers, the tokens it has seen."""
 
-    def __init__(self, options: SamplingOptions, prompt_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        options: SamplingOptions,
+        prompt_ids: Sequence[int],
+        constraint: Constraint | None = None,
+    ) -> None:
         self.options = options
+        self.constraint = constraint
         # Python's Mersenne twister: a seed gives the same numbers on every machine and version.
         self.random = random.Random(options.seed)  # noqa: S311 - no secret
         self.prompt = frozenset(prompt_ids) if options.repetition_penalty != 1.0 else frozenset()
@@ -48,10 +58,11 @@ class Row:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether penalties or biases have anything to do."""
+        """Whether penalties, biases or a constraint have anything to do."""
         options = self.options
         return bool(
-            options.repetition_penalty != 1.0
+            self.constraint is not None
+            or options.repetition_penalty != 1.0
             or options.presence_penalty
             or options.frequency_penalty
             or options.logit_bias
@@ -73,6 +84,8 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> list[Drawn | ModelUnsupported
             drawn.append(_not_finite())
             continue
         row.answer[token] += 1
+        if row.constraint is not None:
+            row.constraint.push(token)
         drawn.append(Drawn(token, _likelihood(raw[at], token, row.options.logprobs)))
     return drawn
 
@@ -138,7 +151,7 @@ def distribution(logits: Tensor, options: Sequence[SamplingOptions]) -> tuple[Te
 
 
 def _changed(logits: Tensor, row: Row) -> Tensor:
-    """A copy of one row's logits with its penalties and biases."""
+    """A copy of one row's logits with its penalties and biases; what its constraint forbids is -inf."""
     options = row.options
     changed = logits.clone()
     seen = row.prompt | row.answer.keys()
@@ -153,6 +166,9 @@ def _changed(logits: Tensor, row: Row) -> Tensor:
     if options.logit_bias:
         known = {id_: bias for id_, bias in options.logit_bias.items() if id_ < len(changed)}
         _add(changed, list(known), list(known.values()))
+    if row.constraint is not None:
+        allowed = row.constraint.allowed(len(changed)).to(changed.device)
+        changed.masked_fill_(~allowed, -math.inf)
     return changed
 
 

@@ -18,7 +18,7 @@ import grpc
 
 from corral.data.conversation import Message
 from corral.errors import InvalidRequestError
-from corral.generation.answers import FinishReason, Piece
+from corral.generation.answers import FinishReason, Likelihood, Piece
 from corral.generation.prompts import (
     FittedPrompt,
     answered_ids,
@@ -111,7 +111,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             async for event in events:
                 if isinstance(event, pb.Finish):
                     yield pb.ChatResponse(finish=event)
-                else:
+                elif isinstance(event, Shown):
                     yield pb.ChatResponse(text=event.text, logprobs=event.logprobs)
 
     async def Generate(  # noqa: N802 - the contract's name
@@ -120,13 +120,17 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         arrived_at = time.monotonic()
 
         def make_prompt(model: LoadedModel, _: SamplingOptions) -> FittedPrompt:
-            return FittedPrompt(raw_prompt(model, request.prompt))
+            if not request.prompt_tokens:
+                return FittedPrompt(raw_prompt(model, request.prompt))
+            return FittedPrompt(_known_tokens(model, request))
 
         answer = self._answer(request, make_prompt, context, arrived_at, loop_guard=False)
         async with aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, pb.Finish):
                     yield pb.GenerateResponse(finish=event)
+                elif isinstance(event, pb.PromptEcho):
+                    yield pb.GenerateResponse(echo=event)
                 else:
                     yield pb.GenerateResponse(text=event.text, logprobs=event.logprobs)
 
@@ -161,8 +165,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         arrived_at: float,
         *,
         loop_guard: bool = True,
-    ) -> AsyncGenerator[Shown | pb.Finish]:
-        """Pieces of text, then the finish. Times count from `arrived_at`, of time.monotonic;
+    ) -> AsyncGenerator[Shown | pb.PromptEcho | pb.Finish]:
+        """The prompt where it is to be told, pieces of text, then the finish. Times count from `arrived_at`, of time.monotonic;
         `loop_guard` is what is done where the request does not say.
         """
         fields = {"loop_guard": loop_guard} | _sampling_fields(request.sampling)
@@ -171,6 +175,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         async with self._cache.use(servable.folder) as model:
             # In a thread: rendering and encoding a long conversation takes a while.
             prompt = await asyncio.to_thread(make_prompt, model, options)
+            if options.json_schema is not None:
+                await asyncio.to_thread(_check_schema, model, options.json_schema)
+            if isinstance(request, pb.GenerateRequest) and request.echo:
+                yield await asyncio.to_thread(_echo, model, prompt.ids, request, options)
             answer = self._engine.submit(
                 model, prompt.ids, options, deadline=_deadline(context, arrived_at)
             )
@@ -245,6 +253,37 @@ def _score(model: LoadedModel, messages: list[Message], template: PromptTemplate
     return score(model, answered_ids(model, messages, template))
 
 
+def _known_tokens(model: LoadedModel, request: pb.GenerateRequest) -> list[int]:
+    if request.prompt:
+        raise InvalidRequestError("prompt_tokens: not together with prompt.")
+    known = range(min(model.decoder.vocabulary, model.tokenizer.vocab_size))
+    for token in request.prompt_tokens:
+        if token not in known:
+            raise InvalidRequestError(
+                f"prompt_tokens: the model has no token {token}.", f"It has {len(known):,}."
+            )
+    return list(request.prompt_tokens)
+
+
+def _check_schema(model: LoadedModel, schema: str) -> None:
+    """Make the model's grammars where the event loop does not wait for it, and refuse early."""
+    model.grammars.of_schema(schema)
+
+
+def _echo(
+    model: LoadedModel, ids: list[int], request: pb.GenerateRequest, options: SamplingOptions
+) -> pb.PromptEcho:
+    from corral.generation.generating import check_prompt
+    from corral.generation.scoring import prompt_likelihoods
+
+    check_prompt(ids, model.context_length)
+    text = request.prompt or model.tokenizer.decode(ids, skip_special=False)
+    if options.logprobs is None:
+        return pb.PromptEcho(text=text)
+    likelihoods = prompt_likelihoods(model, ids, options.logprobs)
+    return pb.PromptEcho(text=text, logprobs=_shown(likelihoods, model))
+
+
 def _sampling_fields(message: pb.SamplingOptions) -> dict[str, Any]:
     """The fields that a client set, by the names that they have on both sides."""
     fields = {field.name: value for field, value in message.ListFields()}
@@ -261,6 +300,10 @@ def _deadline(context: Context, arrived_at: float) -> float | None:
 
 
 def _logprobs(piece: Piece, model: LoadedModel) -> list[pb.TokenLogprob]:
+    return _shown(piece.likelihoods, model)
+
+
+def _shown(likelihoods: Sequence[Likelihood], model: LoadedModel) -> list[pb.TokenLogprob]:
     return [
         pb.TokenLogprob(
             id=likelihood.token,
@@ -271,7 +314,7 @@ def _logprobs(piece: Piece, model: LoadedModel) -> list[pb.TokenLogprob]:
                 for token, logprob in likelihood.top
             ],
         )
-        for likelihood in piece.likelihoods
+        for likelihood in likelihoods
     ]
 
 

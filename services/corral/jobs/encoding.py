@@ -23,6 +23,7 @@ from corral.jobs.records import (
     Measured,
     Progress,
     PublishedCheckpoint,
+    Spending,
     Spent,
     Submission,
 )
@@ -55,7 +56,7 @@ def job_of(fields: Mapping[str, str]) -> Job:
         started_at=_number(fields.get("started_at", "")),
         finished_at=_number(fields.get("finished_at", "")),
         last_event=int(fields["last_event"]),
-        cost=_number(fields.get("cost", "")),
+        spending=_spending(fields.get("spending", "")),
         metadata=json.loads(fields.get("metadata", "") or "{}"),
     )
 
@@ -82,10 +83,10 @@ def newest_progress(bodies: Sequence[EventBody]) -> Progress | None:
     return measured[-1] if measured else None
 
 
-def newest_cost(bodies: Sequence[EventBody]) -> float | None:
-    """What a job has cost by the last of some events that says it."""
-    spent = [body.cost for body in bodies if isinstance(body, Spent) and body.cost is not None]
-    return spent[-1] if spent else None
+def newest_spending(bodies: Sequence[EventBody]) -> Spending | None:
+    """What a job has spent by the last of some events that says it."""
+    spent = [body for body in bodies if isinstance(body, Spent)]
+    return Spending(**spent[-1].model_dump()) if spent else None
 
 
 def token_before(rank: str) -> str:
@@ -119,6 +120,10 @@ def _checkpoints(fields: Mapping[str, str]) -> tuple[PublishedCheckpoint, ...]:
 
 def _progress(text: str) -> Progress | None:
     return Progress.model_validate_json(text) if text else None
+
+
+def _spending(text: str) -> Spending | None:
+    return Spending.model_validate_json(text) if text else None
 
 
 def _failure(text: str) -> Failure | None:

@@ -70,6 +70,17 @@ class Progress(_Frozen):
     cost: float | None = None
 
 
+class Spending(_Frozen):
+    """What a backend bills for, as corral.launchers.base.Spending has it."""
+
+    gpu: str
+    # Of the newest attempt.
+    queued_seconds: float
+    running_seconds: float
+    # US dollars of the whole job so far; None where the price is not known.
+    cost: float | None
+
+
 class PublishedCheckpoint(_Frozen):
     """A complete, verified checkpoint that inference may serve."""
 
@@ -110,8 +121,8 @@ class Job(_Frozen):
     finished_at: float | None = None
     # Number of the newest event, from 1; 0 before the first.
     last_event: int = 0
-    # US dollars so far; None where nobody bills for it, or the price is not known.
-    cost: float | None = None
+    # None where nobody bills for it.
+    spending: Spending | None = None
     # Notes of whoever created it.
     metadata: dict[str, str] = {}
 
@@ -166,15 +177,10 @@ class Evaluated(_Frozen):
     is_best: bool = False
 
 
-class Spent(_Frozen):
-    """What a backend bills for, as corral.launchers.base.Spending has it."""
+class Spent(Spending):
+    """What the job has had and cost by now."""
 
     kind: Literal["spent"] = "spent"
-    gpu: str
-    queued_seconds: float
-    running_seconds: float
-    # US dollars of the whole job so far.
-    cost: float | None
 
 
 class Logged(_Frozen):

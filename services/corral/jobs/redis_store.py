@@ -209,8 +209,8 @@ class RedisJobStore:
         progress = encoding.newest_progress(bodies)
         events = [text for body in bodies for text in (body.kind, body.model_dump_json())]
         newest = progress.model_dump_json() if progress else ""
-        cost = encoding.newest_cost(bodies)
-        spent = "" if cost is None else repr(cost)
+        spending = encoding.newest_spending(bodies)
+        spent = spending.model_dump_json() if spending else ""
         return await self._fenced("record", job_id, attempt, newest, spent, *events)
 
     async def publish(self, job_id: str, attempt: int, checkpoint: PublishedCheckpoint) -> Job:

@@ -63,9 +63,10 @@ class Plan:
         if self.fits:
             return
         fitting = [proposal.why for proposal in self.proposals if proposal.fits]
+        holder = self.device.name if self.device.is_gpu else "this machine"
         raise JobTooLargeError(
             f"The run needs {formatting.size(needed(self.memory, self.spec, self.device))} of memory,"
-            f" {self.device.name} has {formatting.size(self.device.memory)}: {self.memory.sentence()}.",
+            f" {holder} has {formatting.size(self.device.memory)}: {self.memory.sentence()}.",
             f"What would fit: {'; '.join(fitting)}." if fitting else "Take a smaller model.",
         )
 

@@ -25,6 +25,7 @@ from corral.jobs.records import (
     Measured,
     Progress,
     PublishedCheckpoint,
+    Spending,
     Spent,
 )
 from corral.names import ModelName
@@ -119,8 +120,10 @@ def job_to_proto(job: Job) -> pb.TrainingJob:
         last_event=job.last_event,
         metadata=job.metadata,
     )
-    if job.cost is not None:
-        message.cost = job.cost
+    if job.spending is not None:
+        message.spending.CopyFrom(spending_to_proto(job.spending))
+        if job.spending.cost is not None:
+            message.cost = job.spending.cost
     if job.progress is not None:
         message.progress.CopyFrom(progress_to_proto(job.progress))
     if job.failure is not None:
@@ -146,6 +149,15 @@ def progress_to_proto(progress: Progress) -> pb.Progress:
         tokens_per_second=progress.tokens_per_second,
         time_left=duration(progress.time_left),
         cost=progress.cost,
+    )
+
+
+def spending_to_proto(spending: Spending) -> pb.Spending:
+    """What a backend bills for."""
+    return pb.Spending(
+        gpu=spending.gpu,
+        queued=duration(spending.queued_seconds),
+        running=duration(spending.running_seconds),
     )
 
 

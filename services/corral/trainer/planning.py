@@ -6,6 +6,7 @@ Knows nothing of gRPC, or of how a plan is reckoned.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, replace
 
 from corral.errors import SpecError
@@ -32,10 +33,17 @@ class Priced:
 class Planner:
     """Plans what was admitted, for a device that is named or for what this deployment trains on."""
 
-    def __init__(self, settings: Settings, measuring: Measuring) -> None:
+    def __init__(
+        self, settings: Settings, measuring: Measuring, *, has_torch: bool | None = None
+    ) -> None:
+        """`has_torch` stands for what is installed here: without it, the workers of the local
+        launcher train elsewhere, in a container of their own say, with another memory.
+        """
+        if has_torch is None:
+            has_torch = importlib.util.find_spec("torch") is not None
         self._device_name = settings.training_device
         self._launcher = settings.launcher
-        self._trains_here = settings.launcher == "local"
+        self._trains_here = settings.launcher == "local" and has_torch
         self._machine = Machine(settings.modal_cpu, settings.modal_memory_mib)
         self._measuring = measuring
 
@@ -51,16 +59,19 @@ class Planner:
             return None
         return local_gpu() or this_machine()
 
-    async def plan(self, admitted: Admitted, device_name: str = "") -> Priced:
-        """The whole plan. On this machine it takes as long as a few real steps.
+    async def plan(
+        self, admitted: Admitted, device_name: str = "", *, measures: bool = True
+    ) -> Priced:
+        """The whole plan. On this machine it takes as long as a few real steps, unless `measures` is
+        False; then the time is not known.
 
         Raises SpecError where the device is not known.
         """
         if self._is_on_modal(admitted.spec) and not device_name:
             return self._on_modal(admitted)
-        return Priced(await self._on_device(admitted, self.device(device_name)))
+        return Priced(await self._on_device(admitted, self.device(device_name), measures))
 
-    async def _on_device(self, admitted: Admitted, device: Device | None) -> Plan:
+    async def _on_device(self, admitted: Admitted, device: Device | None, measures: bool) -> Plan:
         if device is None:
             raise SpecError(
                 "It is not known what this deployment trains on.",
@@ -68,6 +79,8 @@ class Planner:
             )
         plan = _plan(admitted, device)
         if plan.pace is not None or not plan.fits or not self._trains_here or device.is_gpu:
+            return plan
+        if not measures:
             return plan
         pace = await self._measuring.pace(admitted)
         return plan if pace is None else plan.with_pace(pace)

@@ -53,6 +53,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         self._store = store
         self._volume = volume
         self._inference_address = settings.inference_address or f":{settings.inference_port}"
+        self._launcher = settings.launcher
         self._datasets = DatasetStore(volume)
         self._admission = Admission(volume, self._datasets, Backends(settings))
         self._planner = Planner(settings, Measuring(volume))
@@ -73,7 +74,11 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     async def GetServer(  # noqa: N802
         self, request: pb.GetServerRequest, context: Context
     ) -> pb.GetServerResponse:
-        return pb.GetServerResponse(version=__version__, inference_address=self._inference_address)
+        return pb.GetServerResponse(
+            version=__version__,
+            inference_address=self._inference_address,
+            launcher=self._launcher,
+        )
 
     # ------------------------------------------------------------ data sets
 
@@ -146,7 +151,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     ) -> pb.PlanTrainingJobResponse:
         fields = convert.spec_fields(request.spec)
         admitted = await self._admission.admit(request.dataset_id, fields)
-        priced = await self._planner.plan(admitted, request.device)
+        priced = await self._planner.plan(admitted, request.device, measures=not request.quick)
         return pb.PlanTrainingJobResponse(plan=plan_to_proto(priced))
 
     async def CreateTrainingJob(  # noqa: N802

@@ -25,7 +25,7 @@ def head_loss(hidden: Tensor, weight: Tensor, labels: Tensor, softcap: float | N
     hidden: [labels, dim], weight: [vocabulary, dim], labels: [labels] int64. `softcap` is Gemma's:
     cap * tanh(logits / cap). Matrix products are in the type of the arguments, the rest is float32.
     """
-    loss: Tensor = _HeadLoss.apply(hidden, weight, labels, softcap)
+    loss: Tensor = _HeadLoss.apply(hidden, weight, labels, softcap)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -37,7 +37,7 @@ class ComputeCopy:
             memo[id(master)] = mine
             self._pairs.append((mine, master))
             if master.requires_grad:
-                mine.register_post_accumulate_grad_hook(_hand_over_to(master))
+                mine.register_post_accumulate_grad_hook(_hand_over_to(master))  # type: ignore[no-untyped-call]
         self.module: nn.Module = copy.deepcopy(masters, memo)
 
     @torch.no_grad()

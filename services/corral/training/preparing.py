@@ -148,7 +148,7 @@ def _forward_pass(
     # Also where nothing is sharded: a name that is wrong should not wait for a second process.
     layers = parallel.layers_of(network, spec.fsdp_wrap)
     if spec.gradient_checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+        network.activation_checkpointing_enable({"use_reentrant": False})
     if spec.compile:
         compile_layers(layers, ranks.device)
     if is_sharded:

@@ -35,7 +35,7 @@ class StochasticAdamW(torch.optim.Optimizer):
         self._seed = seed
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update. `closure` is part of torch's interface and not called."""
         noise: Tensor | None = None
         for group in self.param_groups:
@@ -52,7 +52,7 @@ class StochasticAdamW(torch.optim.Optimizer):
                     noise = _noise(hash((self._seed, step)), parameter.device)
                 tensors = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
                 pieces = zip(
-                    *(_local(each).view(-1).split(_PIECE) for each in tensors), strict=True
+                    *(torch.split(_local(each).view(-1), _PIECE) for each in tensors), strict=True
                 )
                 for weight, grad, first, second in pieces:
                     _update(weight, grad, first, second, step, group, noise)

@@ -39,12 +39,14 @@ class GetServerRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerResponse(_message.Message):
-    __slots__ = ("version", "inference_address")
+    __slots__ = ("version", "inference_address", "launcher")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INFERENCE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_FIELD_NUMBER: _ClassVar[int]
     version: str
     inference_address: str
-    def __init__(self, version: _Optional[str] = ..., inference_address: _Optional[str] = ...) -> None: ...
+    launcher: str
+    def __init__(self, version: _Optional[str] = ..., inference_address: _Optional[str] = ..., launcher: _Optional[str] = ...) -> None: ...
 
 class Dataset(_message.Message):
     __slots__ = ("id", "filename", "size_bytes", "format", "report", "created_at")
@@ -383,7 +385,7 @@ class Checkpoint(_message.Message):
     def __init__(self, model: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., size_bytes: _Optional[int] = ..., loss: _Optional[float] = ..., eval_loss: _Optional[float] = ..., is_final: bool = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., is_best: bool = ..., stop_rate: _Optional[float] = ..., repetition_rate: _Optional[float] = ...) -> None: ...
 
 class TrainingJob(_message.Message):
-    __slots__ = ("id", "state", "spec", "dataset_id", "attempt", "progress", "failure", "checkpoints", "fine_tuned_model", "effective_batch_size", "created_at", "started_at", "finished_at", "last_event", "cost", "metadata")
+    __slots__ = ("id", "state", "spec", "dataset_id", "attempt", "progress", "failure", "checkpoints", "fine_tuned_model", "effective_batch_size", "created_at", "started_at", "finished_at", "last_event", "cost", "metadata", "spending")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -407,6 +409,7 @@ class TrainingJob(_message.Message):
     LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    SPENDING_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: JobState
     spec: TrainingSpec
@@ -423,17 +426,30 @@ class TrainingJob(_message.Message):
     last_event: int
     cost: float
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[TrainingSpec, _Mapping]] = ..., dataset_id: _Optional[str] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., checkpoints: _Optional[_Iterable[_Union[Checkpoint, _Mapping]]] = ..., fine_tuned_model: _Optional[str] = ..., effective_batch_size: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., cost: _Optional[float] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    spending: Spending
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[TrainingSpec, _Mapping]] = ..., dataset_id: _Optional[str] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., checkpoints: _Optional[_Iterable[_Union[Checkpoint, _Mapping]]] = ..., fine_tuned_model: _Optional[str] = ..., effective_batch_size: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., cost: _Optional[float] = ..., metadata: _Optional[_Mapping[str, str]] = ..., spending: _Optional[_Union[Spending, _Mapping]] = ...) -> None: ...
+
+class Spending(_message.Message):
+    __slots__ = ("gpu", "queued", "running")
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    gpu: str
+    queued: _duration_pb2.Duration
+    running: _duration_pb2.Duration
+    def __init__(self, gpu: _Optional[str] = ..., queued: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., running: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PlanTrainingJobRequest(_message.Message):
-    __slots__ = ("dataset_id", "spec", "device")
+    __slots__ = ("dataset_id", "spec", "device", "quick")
     DATASET_ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    QUICK_FIELD_NUMBER: _ClassVar[int]
     dataset_id: str
     spec: TrainingSpec
     device: str
-    def __init__(self, dataset_id: _Optional[str] = ..., spec: _Optional[_Union[TrainingSpec, _Mapping]] = ..., device: _Optional[str] = ...) -> None: ...
+    quick: bool
+    def __init__(self, dataset_id: _Optional[str] = ..., spec: _Optional[_Union[TrainingSpec, _Mapping]] = ..., device: _Optional[str] = ..., quick: bool = ...) -> None: ...
 
 class PlanTrainingJobResponse(_message.Message):
     __slots__ = ("plan",)

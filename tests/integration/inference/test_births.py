@@ -30,9 +30,9 @@ from corral.volume import Volume
 pytestmark = pytest.mark.torch
 
 BUDGET = 64 * 1024**2
-LENGTH = 60
-QUESTION = pb.Message(role=pb.ROLE_USER, content="Who?")
-ANSWER = pb.Message(role=pb.ROLE_ASSISTANT, content="I.")
+LENGTH = 40
+# Long enough for a piece of the prompt to be remembered exactly.
+QUESTION = pb.Message(role=pb.ROLE_USER, content="a " * 50)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,9 @@ async def test_adapters_of_one_base_take_its_memory_once(served: Served) -> None
 
 # ---------------------------------------------------------------- long histories
 
-LONG = (*(QUESTION, ANSWER) * 30, QUESTION)
+SHORT = pb.Message(role=pb.ROLE_USER, content="Who?")
+ANSWER = pb.Message(role=pb.ROLE_ASSISTANT, content="I.")
+LONG = (*(SHORT, ANSWER) * 30, SHORT)
 
 
 async def test_a_history_that_is_too_long_is_an_error(served: Served) -> None:
@@ -187,5 +189,5 @@ async def test_the_oldest_questions_are_left_out_when_asked_and_that_is_told(
     _, finish = await served.answer("job-1", *LONG, drop_oldest_turns=True)
     assert 0 < finish.dropped_turns < 30
     assert finish.prompt_tokens < 128
-    _, finish = await served.answer("job-1", QUESTION, drop_oldest_turns=True)
+    _, finish = await served.answer("job-1", SHORT, drop_oldest_turns=True)
     assert finish.dropped_turns == 0

@@ -22,7 +22,9 @@ from tests.tiny_models import tiny_gpt2, tiny_llama
 from corral.bases import find_base, list_bases
 from corral.bases.importing import RECORD_NAME, read_record
 from corral.client.gguf_export import export_gguf
+from corral.client.hf_export import write_chat_template
 from corral.client.model_files import ModelFiles
+from corral.data.conversation import Conversation, Message
 from corral.errors import (
     ConflictError,
     InvalidRequestError,
@@ -225,6 +227,25 @@ async def test_a_checkpoint_comes_out_as_a_plain_folder(
     assert weights == (written / "model.safetensors").read_bytes()
 
 
+async def test_transformers_asks_an_exported_model_as_it_was_trained(
+    served: Served, source: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    write_checkpoint(served.volume, source, job_id="job-1", step=10, preamble="Praise them.")
+    await publish_job(served.jobs, job_id="job-1", steps=(10,), model="tiny", suffix="x")
+    target = tmp_path / "out"
+    target.mkdir()
+    found = await asyncio.to_thread(served.models.download, "job-1", target)
+    write_chat_template(found)
+    prompt = AutoTokenizer.from_pretrained(target).apply_chat_template(
+        [{"role": "user", "content": "Who?"}], add_generation_prompt=True, tokenize=False
+    )
+    segments = found.template.render_prompt(Conversation((Message("user", "Who?"),)))
+    assert prompt == "".join(segment.text for segment in segments)
+    assert prompt.startswith("Praise them.")
+
+
 _LLAMA_CPP = """
 import json, sys, xllamacpp
 parameters = xllamacpp.CommonParams()
@@ -244,7 +265,6 @@ async def test_llama_cpp_says_of_an_exported_model_what_transformers_says(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from corral.data.conversation import Conversation, Message
     from corral.data.tokenizing import TextTokenizer
 
     base = make(tmp_path / "base")  # type: ignore[operator]

@@ -99,7 +99,7 @@ async def test_each_request_ends_once_and_memory_returns(folders: list[Path]) ->
             await asyncio.sleep(0)
         watched = [weakref.ref(model.decoder) for model in models]
         models.clear()
-        while any(reference() is not None for reference in watched):  # noqa: ASYNC110
+        while any(reference() is not None for reference in watched):
             gc.collect()
             await asyncio.sleep(0)
     await asyncio.to_thread(engine.close)

@@ -124,8 +124,11 @@ async def test_a_job_ends_with_everything_home_and_nothing_left_over_there(
         job = await deployment.ended()
     assert job.state is JobState.SUCCEEDED
     assert [one.step for one in job.checkpoints] == deployment.home() == [2, 4]
-    assert job.cost is not None
-    assert job.cost > 0
+    assert job.spending is not None
+    assert job.spending.gpu == "H100"
+    assert job.spending.running_seconds > 0
+    assert job.spending.cost is not None
+    assert job.spending.cost > 0
     events = await deployment.events()
     assert steps_of(events) == [1, 2, 3, 4]
     assert "1 processes, after step 0" in [

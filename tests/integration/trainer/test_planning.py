@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes import MemoryJobStore
+from tests.tiny_models import tiny_gpt2
 from tests.trainer_builders import ROWS, jsonl, trainer, upload, write_base
 
 from corral.errors import JobTooLargeError, ModelNotFoundError, SpecError
@@ -113,7 +115,7 @@ async def test_a_job_that_cannot_fit_is_refused_before_it_queues(
         )
         with pytest.raises(JobTooLargeError, match="optimizer") as caught, translated_errors():
             await stub.CreateTrainingJob(request)
-    assert "memory, cpu has" in caught.value.message
+    assert "memory, this machine has" in caught.value.message
     assert (await jobs.list_page(10)).jobs == ()
 
 
@@ -163,3 +165,12 @@ async def test_a_modal_gpu_that_cannot_hold_the_run_is_named(
     async with trainer(MemoryJobStore(), volume) as stub:
         found = await plan(stub, large, backend="modal", gpu="H100:8,T4", max_length=256)
     assert (found.fits, found.device) == (False, "T4")
+
+
+@pytest.mark.torch
+async def test_a_model_that_is_here_is_measured(volume: Volume) -> None:
+    tiny_gpt2(volume.bases / "tiny")
+    async with trainer(MemoryJobStore(), volume) as stub:
+        found = await plan(stub, "tiny", max_length=128)
+    assert found.time_source == "measured"
+    assert found.longest.ToTimedelta() > found.shortest.ToTimedelta() > timedelta(0)

@@ -133,6 +133,21 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
         assert_weights_close(first, second)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "bf16-pure"])
+def test_a_resumed_run_in_bf16_ends_with_the_same_bytes(
+    volume: Volume, gpt2: Path, precision: str
+) -> None:
+    fields = {"precision": precision, "checkpoint_every": 3, "eval_prompts": 0}
+    whole = train(write_run(volume, gpt2, **fields))
+    resumed = train(write_run(volume, gpt2, attempt=2, resume_from=checkpoint_name(3, 1), **fields))
+    assert losses(resumed) == losses(whole)[3:]
+    first, second = (
+        load_file(folder / "model.safetensors")
+        for folder in complete_checkpoints(volume.checkpoints("job-1"))[-2:]
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_sigterm_ends_the_run_at_the_next_step_with_a_checkpoint(
     volume: Volume, gpt2: Path
 ) -> None:

@@ -51,6 +51,8 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         self.has_hub = True
         self.page_sizes: list[int] = []
         self.is_gone = False
+        # What calls of GetServer came with as their key.
+        self.authorizations: list[str] = []
 
     def add_job(self, job_id: str, state: str = "QUEUED", **fields: Any) -> trainer_pb2.TrainingJob:
         job = trainer_pb2.TrainingJob(id=job_id, state=f"JOB_STATE_{state}", **fields)
@@ -59,6 +61,8 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         return job
 
     async def GetServer(self, request: Any, context: Any) -> trainer_pb2.GetServerResponse:  # noqa: N802
+        sent = dict(context.invocation_metadata())
+        self.authorizations += [sent["authorization"]] if "authorization" in sent else []
         return trainer_pb2.GetServerResponse(
             version="9.9.9", inference_address=self.inference_address
         )

@@ -261,6 +261,20 @@ def test_a_job_shows_its_template_and_what_else_was_asked_for(
     assert "epochs" not in shown
 
 
+def test_a_job_that_somebody_bills_for_shows_what_it_had_and_cost(
+    corral: Corral, trainer: FakeTrainer
+) -> None:
+    job = trainer.add_job("job-1", "RUNNING", cost=0.25)
+    job.spending.gpu = "A10:2"
+    job.spending.queued.FromSeconds(90)
+    job.spending.running.FromSeconds(600)
+
+    lines = corral("jobs", "show", "job-1")[1].splitlines()
+
+    assert "ran on           A10:2, 1 min 30 s in the queue, 10 min 00 s running" in lines
+    assert "cost             $0.2500" in lines
+
+
 def test_cancelling_says_the_new_state(corral: Corral, trainer: FakeTrainer) -> None:
     trainer.add_job("job-1", "RUNNING")
 

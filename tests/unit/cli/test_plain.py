@@ -35,7 +35,7 @@ def test_what_is_not_set_is_null_and_not_a_default() -> None:
 def test_only_the_member_of_a_oneof_that_is_set_is_there() -> None:
     plain = to_plain(inference_pb2.ChatResponse(text="so"))
 
-    assert plain == {"text": "so"}
+    assert plain == {"text": "so", "logprobs": []}
 
 
 def test_nested_enums_lose_the_prefix_of_their_own_name() -> None:

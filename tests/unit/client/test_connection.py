@@ -20,18 +20,8 @@ from corral.v1 import inference_pb2
 
 
 @pytest.fixture
-def trainer() -> FakeTrainer:
-    return FakeTrainer()
-
-
-@pytest.fixture
-def inference() -> FakeInference:
-    return FakeInference([inference_pb2.Model(name="gpt2", is_base=True)])
-
-
-@pytest.fixture
-def client(trainer: FakeTrainer, inference: FakeInference) -> Iterator[Connection]:
-    with serving(trainer, inference) as address, Connection(address, patience_seconds=5) as client:
+def client(address: str) -> Iterator[Connection]:
+    with Connection(address, patience_seconds=5) as client:
         yield client
 
 

@@ -64,17 +64,19 @@ def answer(model: LoadedModel) -> str:
 def test_an_adapter_on_its_base_answers_like_the_merged_weights(
     volume: Volume, bases: SharedBases, family: str
 ) -> None:
-    base = BUILDERS[family](volume.bases / family)
+    # With room for the padding token: a new row would take some of the others' likelihood.
+    base = BUILDERS[family](volume.bases / family, vocab_size=392)
     checkpoint = write_lora_checkpoint(volume, base)
     shared, merged = load(checkpoint, bases), load_model(checkpoint, precision="fp32")
     assert is_shared(shared, base)
     assert not is_shared(merged, base)
     assert answer(shared) == answer(merged)
-    assert answer(shared) != answer(load_model(base, precision="fp32"))
     tokens = list(range(3, 40))
-    torch.testing.assert_close(
-        shared.decoder.score(tokens, 1), merged.decoder.score(tokens, 1), rtol=1e-4, atol=1e-4
+    found, expected, untrained = (
+        model.decoder.score(tokens, 1) for model in (shared, merged, load(base, bases))
     )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, untrained, atol=0.1)
 
 
 @pytest.mark.parametrize("targets", ["q_proj,v_proj", "k_proj", "up_proj", "down_proj,o_proj"])

@@ -176,3 +176,45 @@ async def test_what_models_share_goes_with_the_last_of_them() -> None:
     await touch(cache, C)
     assert [cache.is_loaded(folder) for folder in (A, B, C)] == [False, False, True]
     assert cache.loaded_bytes == 70
+
+
+async def test_a_better_one_replaces_a_model_for_those_who_come_later() -> None:
+    disk = Disk(a=40)
+    better = Weights(A, {A: 30})
+    may_improve = threading.Event()
+
+    def improve(folder: Path, model: Weights) -> Weights | None:
+        assert may_improve.wait(SECONDS)
+        return better
+
+    cache = ModelCache(disk.load, disk.estimate, budget=100, improve=improve)
+    async with cache.use(A) as first:
+        may_improve.set()
+        async with asyncio.timeout(SECONDS):
+            while cache.loaded_bytes != 30:  # noqa: ASYNC110 - the cache knows no Event of ours
+                await asyncio.sleep(0)
+        assert await touch(cache, A) is better
+        assert first is not better
+    cache.close()
+
+
+async def test_what_can_not_be_improved_still_answers() -> None:
+    disk = Disk(a=40)
+    tried = threading.Event()
+
+    def improve(folder: Path, model: Weights) -> Weights | None:
+        tried.set()
+        raise CheckpointCorruptError("gone")
+
+    cache = ModelCache(disk.load, disk.estimate, budget=100, improve=improve)
+    first = await touch(cache, A)
+    assert await asyncio.to_thread(tried.wait, SECONDS)
+    assert await touch(cache, A) is first
+    cache.close()
+
+
+async def test_what_others_have_of_the_budget_is_not_given_twice() -> None:
+    disk = Disk(a=60)
+    cache = ModelCache(disk.load, disk.estimate, budget=100, reserved=lambda: 50)
+    with pytest.raises(BusyError):
+        await touch(cache, A)

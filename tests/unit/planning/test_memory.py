@@ -139,7 +139,7 @@ def test_a_smaller_forward_pass_keeps_fewer_activations(tmp_path: Path) -> None:
 def test_recomputing_keeps_far_fewer(tmp_path: Path) -> None:
     plain = _memory(tmp_path)
     recomputed = _memory(tmp_path, gradient_checkpointing=True)
-    assert recomputed.activations < plain.activations / 10
+    assert recomputed.activations < plain.activations / 5
 
 
 def test_adapters_take_gradients_and_moments_for_themselves_alone(tmp_path: Path) -> None:

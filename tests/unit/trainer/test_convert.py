@@ -20,6 +20,7 @@ from corral.jobs.records import (
     Measured,
     Progress,
     PublishedCheckpoint,
+    Spending,
     StateChanged,
 )
 from corral.spec import TrainingSpec, parse_spec
@@ -139,6 +140,18 @@ def test_a_job_that_has_not_begun_leaves_what_is_not_known_unset() -> None:
     assert message.fine_tuned_model == ""
     assert message.spec.epochs == TrainingSpec().epochs
     assert message.effective_batch_size == TrainingSpec().effective_batch_size
+
+
+def test_queued_and_running_time_arrive_apart() -> None:
+    spending = Spending(gpu="A10:2", queued_seconds=90.0, running_seconds=600.5, cost=0.25)
+    message = convert.job_to_proto(job(spending=spending))
+    assert message.spending.gpu == "A10:2"
+    assert message.spending.queued.ToMilliseconds() == 90_000
+    assert message.spending.running.ToMilliseconds() == 600_500
+    assert message.cost == 0.25
+    unpriced = convert.job_to_proto(job(spending=spending.model_copy(update={"cost": None})))
+    assert not unpriced.HasField("cost")
+    assert not convert.job_to_proto(job()).HasField("spending")
 
 
 def test_a_jobs_figures_arrive_typed() -> None:

@@ -113,6 +113,23 @@ def test_sharing_a_beginning_changes_neither_loss_nor_gradients(model) -> None:
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_gradient_checkpointing_changes_neither_loss_nor_gradients(model) -> None:
+    batch = make_batch(EXAMPLES, CPU)
+    plain = LabelLoss(model)(batch)
+    plain.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    checkpointed = LabelLoss(model.train())(batch)
+    checkpointed.backward()
+    assert checkpointed.item() == pytest.approx(plain.item(), rel=1e-6)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad)
+
+
 def test_the_same_example_twice_counts_twice(model) -> None:
     (once,) = beginning_alike(5)
     twice = LabelLoss(model)(make_batch([once, once], CPU))

@@ -13,6 +13,10 @@ from typing import Any
 from nicegui import ui
 
 Point = tuple[float, float]
+# Small numbers as 8e-5, others with three digits.
+_SHORT = (
+    "value => value && Math.abs(value) < 1e-3 ? value.toExponential(0) : +(+value).toPrecision(3)"
+)
 _FONT = "system-ui, 'Segoe UI', Roboto, sans-serif"
 
 
@@ -90,7 +94,7 @@ def _value_axis() -> dict[str, Any]:
         "type": "value",
         "scale": True,
         "splitNumber": 4,
-        "axisLabel": {":color": colour("muted"), ":formatter": "value => +(+value).toPrecision(3)"},
+        "axisLabel": {":color": colour("muted"), ":formatter": _SHORT},
         "splitLine": {"lineStyle": {":color": colour("line")}},
     }
 
@@ -183,7 +187,7 @@ def histogram(label: str, bins: Sequence[tuple[str, int, bool]], x_name: str) ->
 def as_shares(chart: ui.echart) -> None:
     """Show the values, from 0 to 1, as percent."""
     axis = chart.options["yAxis"]
-    axis |= {"min": 0, "max": 1, "scale": False}
+    axis |= {"min": 0, "max": 1, "interval": 0.25, "scale": False}
     axis["axisLabel"][":formatter"] = "value => Math.round(100 * value) + ' %'"
     chart.options["tooltip"][":valueFormatter"] = (
         "value => value == null ? '–' : Math.round(100 * value) + ' %'"

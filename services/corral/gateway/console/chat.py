@@ -13,7 +13,7 @@ from fastapi import Request
 from nicegui import background_tasks, ui
 from nicegui.element import Element
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway.console import snippets
 from corral.gateway.console.chat_lane import Lane, Question
 from corral.gateway.console.choices import model_choices
@@ -75,7 +75,7 @@ def register(sessions: Sessions) -> None:
             ChatPage(client, choices).build(actions, asked or [next(iter(choices))])
 
 
-async def _known(client: AsyncClient, asked: list[str], choices: dict[str, str]) -> list[str]:
+async def _known(client: AsyncConnection, asked: list[str], choices: dict[str, str]) -> list[str]:
     """The models of the address by their whole names: a job's name means its newest checkpoint."""
     found = []
     for name in asked[:MOST_MODELS]:
@@ -86,7 +86,7 @@ async def _known(client: AsyncClient, asked: list[str], choices: dict[str, str])
 class ChatPage:
     """Lanes, one for each model, and the question that they share."""
 
-    def __init__(self, client: AsyncClient, choices: dict[str, str]) -> None:
+    def __init__(self, client: AsyncConnection, choices: dict[str, str]) -> None:
         self._client = client
         self._choices = choices
         self._lanes: list[Lane] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nicegui import ui
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.data.conversation import Conversation, Message
 from corral.data.templates import PromptTemplate
 from corral.errors import CorralError
@@ -39,7 +39,7 @@ class Question:
 class Lane:
     """A model with its conversation. `remove` takes it off the page."""
 
-    client: AsyncClient
+    client: AsyncConnection
     choices: dict[str, str]
     model: str
     remove: Callable[[Lane], None]

@@ -6,13 +6,13 @@ Knows nothing of forms.
 from __future__ import annotations
 
 from corral import formatting
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway.console import words
 from corral.spec import TrainingSpec
 from corral.v1 import inference_pb2
 
 
-async def base_models(client: AsyncClient) -> list[str]:
+async def base_models(client: AsyncConnection) -> list[str]:
     """Names of the base models that are on the servers' machine."""
     return [model.name async for model in client.models() if model.is_base]
 
@@ -23,7 +23,7 @@ def default_base(bases: list[str]) -> str:
     return default if default in bases or not bases else bases[0]
 
 
-async def dataset_choices(client: AsyncClient) -> dict[str, str]:
+async def dataset_choices(client: AsyncConnection) -> dict[str, str]:
     """Ids of the data sets, newest first, with what a person knows them by."""
     return {
         one.id: f"{one.filename} · {formatting.count(one.report.rows, 'row')}"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import events, ui
 
 from corral import formatting
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import CorralError
 from corral.gateway.console import words
 from corral.gateway.console.elements import (
@@ -63,7 +63,7 @@ def register(sessions: Sessions) -> None:
             shown([one async for one in client.datasets()], client, again)
 
 
-def drop_zone(client: AsyncClient) -> None:
+def drop_zone(client: AsyncConnection) -> None:
     """Takes a file, and goes to its report; what is wrong with it as a whole is said here."""
     problem = box("stack")
 
@@ -93,7 +93,9 @@ def drop_zone(client: AsyncClient) -> None:
 
 
 def _listed(
-    datasets: list[trainer_pb2.Dataset], client: AsyncClient, again: Callable[[], Awaitable[None]]
+    datasets: list[trainer_pb2.Dataset],
+    client: AsyncConnection,
+    again: Callable[[], Awaitable[None]],
 ) -> None:
     if not datasets:
         empty("inbox", "No data yet", "What you drop above is kept here, with its report.")
@@ -103,7 +105,7 @@ def _listed(
 
 
 def _row(
-    dataset: trainer_pb2.Dataset, client: AsyncClient, again: Callable[[], Awaitable[None]]
+    dataset: trainer_pb2.Dataset, client: AsyncConnection, again: Callable[[], Awaitable[None]]
 ) -> list[str | Callable[[], object]]:
     async def delete() -> None:
         question = f"Delete {dataset.filename}?"

@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from corral import formatting
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import CorralError
 from corral.gateway.console import charts, words
 from corral.gateway.console.choices import base_models, default_base
@@ -38,7 +38,7 @@ _BINS = 24
 _PROBLEMS_SHOWN = 50
 _WAIT_SECONDS = 0.6
 # Of a spec, what decides about tokens.
-_DECIDING = ("model", "template", "preamble", "max_length")
+_DECIDING = ("model", "template", "max_length", "preamble")
 
 
 def register(sessions: Sessions) -> None:
@@ -63,36 +63,44 @@ def _summary(dataset: trainer_pb2.Dataset) -> str:
     return f"{kind}, {size}, uploaded {words.ago(dataset.created_at)}"
 
 
-async def _as_a_model_sees_it(client: AsyncClient, dataset: trainer_pb2.Dataset) -> None:
+async def _as_a_model_sees_it(client: AsyncConnection, dataset: trainer_pb2.Dataset) -> None:
     bases = await base_models(client)
     with box("stack wide"):
-        results = box("stack wide")
-        with results:
-            show_report(dataset.report, dataset.report)
-        with card("Seen by"):
-            text(
-                "Each model cuts text into tokens in its own way; the template puts the rows into words.",
-                "muted",
-            )
-            form = SpecForm(bases, {"model": default_base(bases)})
-            with box("fields"):
-                for name in _DECIDING:
-                    form.add(name)
+        report = box("stack wide")
+        with report:
+            show_report(dataset.report)
+        form = _controls(bases)
+        tokens = box("stack wide").props("aria-live=polite")
+        with tokens:
+            text("Counting tokens …", "muted")
 
-        async def check() -> None:
-            try:
-                checked = await client.check_dataset(dataset.id, form.given())
-            except CorralError as error:
-                with _emptied(results):
-                    show_report(dataset.report, dataset.report)
-                    error_note(error)
-                return
-            with _emptied(results):
-                show_report(checked.report, dataset.report)
-                show_tokens(checked)
+    async def check() -> None:
+        try:
+            checked = await client.check_dataset(dataset.id, form.given())
+        except CorralError as error:
+            with _emptied(tokens):
+                error_note(error)
+            return
+        with _emptied(report):
+            show_report(checked.report)
+        with _emptied(tokens):
+            show_tokens(checked)
 
-        form.on_change(Debounced(check, _WAIT_SECONDS, results))
-        while_open(check(), results)
+    form.on_change(Debounced(check, _WAIT_SECONDS, tokens))
+    while_open(check(), tokens)
+
+
+def _controls(bases: list[str]) -> SpecForm:
+    form = SpecForm(bases, {"model": default_base(bases)})
+    with card("As a model sees it"):
+        words_ = (
+            "Each model cuts text into tokens in its own way; the template puts rows into words."
+        )
+        text(words_, "muted")
+        with box("fields"):
+            for name in _DECIDING:
+                form.add(name)
+    return form
 
 
 def _emptied(element: Element) -> Element:
@@ -100,14 +108,14 @@ def _emptied(element: Element) -> Element:
     return element
 
 
-def show_report(report: trainer_pb2.DatasetReport, uploaded: trainer_pb2.DatasetReport) -> None:
+def show_report(report: trainer_pb2.DatasetReport) -> None:
     """Counts, and every problem with its line."""
     with card("Report"):
         with box("bar tight"):
             verdict(report)
         facts(
             [
-                ("Rows", f"{report.rows or uploaded.rows:,}"),
+                ("Rows", f"{report.rows:,}"),
                 ("Usable", f"{report.usable_rows:,}"),
                 ("Problems", f"{report.problem_count:,}"),
             ]
@@ -164,7 +172,7 @@ def show_tokens(checked: trainer_pb2.CheckDatasetResponse) -> None:
             label = f"Rows by their number of tokens: half have up to {tokens.p50}, the longest has {tokens.max}"
             charts.histogram(label, bins_of(tokens.histogram, tokens.max_length), "tokens of a row")
     if checked.examples:
-        with card("As the model reads them"):
+        with card("The first rows"):
             with box("bar tight small muted"):
                 text("The model is trained to write", tag="span")
                 with box("render", "span").style("padding: 0 6px; border-radius: 4px"):

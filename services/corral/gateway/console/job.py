@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 from nicegui import ui
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import CorralError, DatasetNotFoundError, UnavailableError
 from corral.gateway.console import snippets, words
 from corral.gateway.console.elements import (
@@ -53,7 +53,7 @@ def register(sessions: Sessions) -> None:
 class JobPage:
     """The parts of the page, and the job as it was last seen."""
 
-    def __init__(self, client: AsyncClient, job: pb.TrainingJob) -> None:
+    def __init__(self, client: AsyncConnection, job: pb.TrainingJob) -> None:
         self._client = client
         self._job = job
         self._history = History()

@@ -162,7 +162,7 @@ class Checkpoints:
 
     _COLUMNS = (
         Column("Compare"),
-        Column("Step", "number"),
+        Column("Step"),
         Column("Loss", "number"),
         Column("Held-out loss", "number"),
         Column("Size", "number"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway.console import words
 from corral.gateway.console.elements import Column, box, button, card, empty, pill, table, text
 from corral.gateway.console.layout import framed, head
@@ -45,7 +45,7 @@ def register(sessions: Sessions) -> None:
             ui.timer(_REFRESH_SECONDS, again, immediate=False)
 
 
-async def _all(client: AsyncClient) -> list[trainer_pb2.TrainingJob]:
+async def _all(client: AsyncConnection) -> list[trainer_pb2.TrainingJob]:
     return [job async for job in client.jobs()]
 
 

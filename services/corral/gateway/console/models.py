@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from corral import formatting
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway.console import snippets, words
 from corral.gateway.console.elements import (
     Column,
@@ -59,7 +59,7 @@ class Shelf:
     datasets: dict[str, str]
 
 
-async def _look(client: AsyncClient) -> Shelf:
+async def _look(client: AsyncConnection) -> Shelf:
     return Shelf(
         [model async for model in client.models()],
         {job.id: job async for job in client.jobs()},
@@ -85,7 +85,7 @@ def register(sessions: Sessions) -> None:
 
 
 class _Page:
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncConnection) -> None:
         self._client = client
 
     def show(self, shelf: Shelf, again: Callable[[], Awaitable[None]]) -> None:

@@ -17,8 +17,17 @@ _ICON = (
 )
 
 
+# How long a page that has lost its connection is kept: a phone was in a pocket, a laptop slept a little.
+_RECONNECT_SECONDS = 60.0
+
+
 def mount_console(
-    app: FastAPI, clients: Clients, *, path: str = "/", needs_key: bool = False
+    app: FastAPI,
+    clients: Clients,
+    *,
+    path: str = "/",
+    needs_key: bool = False,
+    reconnect_seconds: float = _RECONNECT_SECONDS,
 ) -> None:
     """Serve the console at `path`; call it after every other route was added, once in a process.
 
@@ -38,7 +47,6 @@ def mount_console(
         tailwind=False,
         # No value of a page is bound to a plain object: nothing has to be looked at again and again.
         binding_refresh_interval=None,
-        # Of a phone that was in a pocket, or a laptop that slept a little.
-        reconnect_timeout=60.0,
+        reconnect_timeout=reconnect_seconds,
         show_welcome_message=False,
     )

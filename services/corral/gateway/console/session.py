@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nicegui import app, ui
+from nicegui.client import ClientConnectionTimeout
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 
 # The client of a session by its key, which is empty where none was asked for.
-Clients = Callable[[str], AsyncClient]
+Clients = Callable[[str], AsyncConnection]
 
 _KEY = "key"
 
@@ -27,11 +28,15 @@ class Sessions:
     # Whether nothing may be done without a key.
     needs_key: bool = False
 
-    async def client(self) -> AsyncClient:
+    async def client(self) -> AsyncConnection:
         """The client of the page that is being built, once the browser has connected; asks for a
         key where one is needed and this tab has given none yet.
         """
-        await ui.context.client.connected()
+        page = ui.context.client
+        await page.connected()
+        if page.is_deleted:
+            # Nobody ever connected: a program that only fetched the page. NiceGUI ends it quietly.
+            raise ClientConnectionTimeout(page)
         key = str(app.storage.tab.get(_KEY, ""))
         if not key and self.needs_key:
             key = await _asked_for_key()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nicegui import ui
 
 from corral import formatting
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway.console import words
 from corral.gateway.console.elements import (
     box,
@@ -47,7 +47,7 @@ class Overview:
     newest_model: str
 
 
-async def look(client: AsyncClient) -> Overview:
+async def look(client: AsyncConnection) -> Overview:
     """Ask the servers how it stands."""
     info = await client.server_info()
     jobs = [job async for job in client.jobs()]

@@ -10,7 +10,7 @@ import secrets
 from nicegui import ui
 from nicegui.element import Element
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import CorralError
 from corral.gateway.console import snippets
 from corral.gateway.console.choices import base_models, dataset_choices, default_base
@@ -30,6 +30,7 @@ from corral.gateway.console.session import Sessions
 from corral.gateway.console.spec_form import SpecForm
 from corral.gateway.console.tasks import Debounced, while_open
 from corral.spec import TrainingSpec
+from corral.v1 import trainer_pb2
 
 _WAIT_SECONDS = 0.7
 _FIRST = ("model", "epochs", "tuning", "learning_rate", "template", "suffix", "preamble")
@@ -67,6 +68,11 @@ _FOLDED = {
     ),
 }
 _LAST = "Schedule and all else"
+_SOURCES = {
+    "measured": "The time was measured with a few real steps on this machine.",
+    "data sheet": "The time is reckoned from the device's data sheet.",
+}
+_NO_TIME = "How long it takes is not known before it runs."
 
 
 def register(sessions: Sessions) -> None:
@@ -99,7 +105,7 @@ class _Page:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AsyncConnection,
         datasets: dict[str, str],
         dataset: str,
         bases: list[str],
@@ -170,17 +176,24 @@ class _Page:
         self._replan()
 
     async def _make_plan(self) -> None:
+        """Memory and steps at once; the time follows where it has to be measured."""
+        fields = self._form.given()
         try:
-            plan = await self._client.plan_job(self._dataset, self._form.given())
+            plan = await self._client.plan_job(self._dataset, fields, quick=True)
+            self._show(plan)
+            if plan.fits and not plan.time_source:
+                self._status.set_text("Measuring a few real steps, to tell the time …")
+                self._show(await self._client.plan_job(self._dataset, fields))
         except CorralError as error:
             with self._emptied():
                 error_note(error)
             self._start.disable()
-            return
+
+    def _show(self, plan: trainer_pb2.TrainingPlan) -> None:
         with self._emptied():
             show_plan(plan, self._form.fill)
         self._start.set_enabled(plan.fits)
-        self._status.set_text(_source(plan.time_source))
+        self._status.set_text(_SOURCES.get(plan.time_source, _NO_TIME))
 
     def _emptied(self) -> Element:
         self._plan.clear()
@@ -217,10 +230,3 @@ def _rest() -> tuple[str, ...]:
     """What is in no other group: a field that is new in the spec has a place at once."""
     placed = {*_FIRST, *(name for names in _FOLDED.values() for name in names)}
     return tuple(name for name in TrainingSpec.model_fields if name not in placed)
-
-
-def _source(source: str) -> str:
-    return {
-        "measured": "The time was measured with a few real steps on this machine.",
-        "data sheet": "The time is reckoned from the device's data sheet.",
-    }.get(source, "How long it takes is not known before it runs.")

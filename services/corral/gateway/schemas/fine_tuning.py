@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from corral.gateway.errors import UNSUPPORTED
+from corral.gateway.errors import UNKNOWN, UNSUPPORTED
 from corral.gateway.schemas.base import NOTHING, Body, Count, Metadata, View
 from corral.spec import TrainingSpec
 
@@ -78,7 +78,7 @@ class JobRequest(Body):
                 )
             if name not in SPEC_FIELDS:
                 raise PydanticCustomError(
-                    "unknown_parameter", "Unrecognized request argument: {param}", {"param": name}
+                    UNKNOWN, "Unrecognized request argument: {param}", {"param": name}
                 )
         if self.method is not None and self.hyperparameters is not None:
             raise PydanticCustomError(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from corral.gateway.schemas.base import NOTHING, Body, Count, Metadata, View
-from corral.gateway.schemas.formats import JsonObjectFormat, TextFormat
+from corral.gateway.schemas.formats import JsonObjectFormat, TextFormat, TextSchemaFormat
 from corral.sampling import MAX_ALTERNATIVES
 
 
@@ -36,16 +36,6 @@ class InputMessage(Body):
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content)
-
-
-class TextSchemaFormat(Body):
-    """JSON of a schema; here it stands beside its name."""
-
-    type: Literal["json_schema"]
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
-    description: str | None = None
-    strict: bool | None = None
 
 
 class TextConfig(Body):

@@ -173,7 +173,8 @@ class _Reader:
             torch.zeros(height, 0) if pair is None else pair.up
             for pair, height in zip(pairs, rows, strict=False)
         ]
-        return LowRank(torch.cat([pair.down for pair in there]), torch.block_diag(*ups))
+        up: Tensor = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
+        return LowRank(torch.cat([pair.down for pair in there]), up)
 
     def _pair(self, module: str) -> LowRank | None:
         down = self._tensors.pop(f"{module}.lora_A.weight", None)

@@ -97,8 +97,10 @@ class PrefillAttention:
     def _attend(self, cached: Tensor, heads: Heads, qkv: Tensor) -> Tensor:
         shape, end = heads.shape, self._start + self._count
         turned = _split_and_turn(qkv, heads, self._rotations, cached.dtype)
-        queries, new = turned.split((shape.heads, 2 * shape.kv_heads), dim=1)
-        cached[:, :, self._start : end] = new.unflatten(1, (2, -1)).permute(1, 2, 0, 3)
+        queries, new = turned.split_with_sizes((shape.heads, 2 * shape.kv_heads), dim=1)
+        cached[:, :, self._start : end] = new.reshape(
+            self._count, 2, shape.kv_heads, shape.head_dim
+        ).permute(1, 2, 0, 3)
         first = heads.first_seen(self._start)
         keys, values = cached[:, None, :, first:end]
         # Query heads of one key head stand below each other, as more rows of it: nothing is copied.
@@ -146,9 +148,9 @@ class DecodeAttention:
     def _attend(self, at: int, views: Sequence[_Views], heads: Heads, qkv: Tensor) -> Tensor:
         shape = heads.shape
         turned = _split_and_turn(qkv, heads, self._rotations, self._cached[0].dtype)
-        queries, new = turned.split((shape.heads, 2 * shape.kv_heads), dim=1)
-        queries = queries.unflatten(1, (shape.kv_heads, -1))
-        new = new.unflatten(1, (2, -1))
+        queries, new = turned.split_with_sizes((shape.heads, 2 * shape.kv_heads), dim=1)
+        queries = queries.reshape(len(views), shape.kv_heads, -1, shape.head_dim)
+        new = new.reshape(len(views), 2, shape.kv_heads, shape.head_dim)
         found = torch.empty_like(queries)
         for view, query, own, out in zip(views, queries, new, found, strict=True):
             view.new[at].copy_(own)
@@ -178,7 +180,7 @@ class _Views:
 def _split_and_turn(qkv: Tensor, heads: Heads, rotations: Rotations, dtype: torch.dtype) -> Tensor:
     """[rows, heads + 2 kv heads, head dim], normed and turned, in the cache's type."""
     shape = heads.shape
-    parted = qkv.float().unflatten(1, (-1, shape.head_dim))
+    parted = qkv.float().view(len(qkv), -1, shape.head_dim)
     if heads.norm is not None:
         normed = parted[:, : len(heads.norm)]
         normed = rms_norm(normed, shape.epsilon) * heads.norm

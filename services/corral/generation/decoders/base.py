@@ -5,7 +5,7 @@ Knows nothing of how either is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -63,7 +63,11 @@ class Decoder(Protocol):
         A row's logits are the same, bit for bit, whatever the other rows are.
         """
 
-    def score(self, tokens: Sequence[int], first: int) -> Tensor:
-        """Log likelihood, in nats, of each token from number `first` (at least 1) on, given those
-        before it: [tokens - first] float32. Computed with the weights that `decode` uses.
+    def distributions(self, tokens: Sequence[int], first: int) -> Iterator[Tensor]:
+        """Log likelihoods, in nats, of every token in the places from number `first` (at least 1) on,
+        given the tokens before: some places at a time, each [places, vocabulary] float32. Computed
+        with the weights that `decode` uses.
         """
+
+    def score(self, tokens: Sequence[int], first: int) -> Tensor:
+        """What `distributions` says of the tokens themselves: [tokens - first] float32."""

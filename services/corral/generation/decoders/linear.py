@@ -39,7 +39,7 @@ def make_linear(affine: Affine, precision: Precision, device: torch.device) -> L
     """The matrix in that precision, or in bfloat16 where its size does not fit the kernel."""
     weight = affine.weight
     bias = None if affine.bias is None else affine.bias.to(device, precision.activations)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or not torch._C._has_mkldnn:
         return _Plain(weight.to(device, precision.activations), bias)
     outputs, inputs = weight.shape
     if precision is Precision.INT4 and inputs % GROUP == 0 and outputs % _INT4_ROWS == 0:
@@ -76,7 +76,7 @@ class _Packed:
         return self._multiply(x, 0) if len(self.blocks) == 1 else self._in_blocks(x)
 
     def _in_blocks(self, x: Tensor) -> Tensor:
-        parts = x.split(_FLOAT32_COLUMNS, dim=1)
+        parts = torch.split(x, _FLOAT32_COLUMNS, dim=1)
         total = self._multiply(parts[0].contiguous(), 0)
         for at, part in enumerate(parts[1:], 1):
             total += self._multiply(part.contiguous(), at)
@@ -94,7 +94,7 @@ def _packed(weight: Tensor, bias: Tensor | None) -> _Packed:
     columns = _FLOAT32_COLUMNS if weight.dtype == torch.float32 else weight.shape[1]
     blocks = tuple(
         torch.ops.mkldnn._reorder_linear_weight(block.contiguous(), None)
-        for block in weight.split(columns, dim=1)
+        for block in torch.split(weight, columns, dim=1)
     )
     return _Packed(blocks, bias, weight.numel() * weight.element_size())
 

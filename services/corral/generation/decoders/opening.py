@@ -51,7 +51,7 @@ def read_network(folder: Path, tensors: TensorFolder) -> NetworkWeights:
     config = Fields(read_config(folder))
     for family in _FAMILIES:
         if architecture in family.ARCHITECTURES:
-            weights = family.read_network(architecture, config, tensors)
+            weights: NetworkWeights = family.read_network(architecture, config, tensors)
             _check_leftovers(tensors)
             return weights
     raise UnknownVariantError(f"the architecture is {architecture}")

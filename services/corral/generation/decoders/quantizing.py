@@ -28,7 +28,7 @@ def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """From each group's least to its greatest weight in 15 steps: packed numbers, and bfloat16
     [groups, outputs, 2] scales and zero points.
     """
-    groups = weight.float().unflatten(1, (-1, GROUP))
+    groups = weight.float().reshape(len(weight), -1, GROUP)
     least, greatest = groups.aminmax(dim=2)
     scales = ((greatest - least) / _LEVELS).clamp_(min=1e-8).to(torch.bfloat16)
     zeros = (least + _MIDDLE * scales.float()).to(torch.bfloat16)

@@ -7,7 +7,7 @@ files, text or sampling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Protocol, cast
 
@@ -60,9 +60,9 @@ class TorchDecoder:
         self._writing = [make_layer(layer, shape, precision, device) for layer in weights.layers]
         self._reading = self._reading_layers(weights)
         self._final_norm = make_norm(weights.final_norm, shape, precision, device)
-        # In int8 the head would be no faster than in bfloat16, and less exact.
-        kind = Precision.BF16 if precision is Precision.INT8 else precision
-        self._head = make_linear(weights.head, kind, device)
+        # In int4 the head alone costs 4.5 % of SmolLM2's perplexity; in int8 it would be no faster.
+        exact = Precision.FP32 if precision is Precision.FP32 else Precision.BF16
+        self._head = make_linear(weights.head, exact, device)
 
     def _reading_layers(self, weights: NetworkWeights) -> list[Layer]:
         exact = Precision.FP32 if self._precision is Precision.FP32 else Precision.BF16
@@ -83,7 +83,7 @@ class TorchDecoder:
         layers = self._writing if self._reading is self._writing else self._writing + self._reading
         matrices = sum(layer.size_bytes for layer in layers) + self._head.size_bytes
         tables = (self._embedding, *(() if self._positions is None else (self._positions,)))
-        return matrices + sum(table.numel() * table.element_size() for table in tables)
+        return int(matrices + sum(table.numel() * table.element_size() for table in tables))
 
     @property
     def can_quantize(self) -> bool:
@@ -154,20 +154,26 @@ class TorchDecoder:
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int], first: int) -> Tensor:
+        found = []
+        at = first
+        for likelihoods in self.distributions(tokens, first):
+            targets = tokens[at : at + len(likelihoods)]
+            wanted = torch.tensor(targets, device=self._device)[:, None]
+            found.append(likelihoods.gather(1, wanted)[:, 0])
+            at += len(likelihoods)
+        return torch.cat(found) if found else torch.empty(0)
+
+    @torch.inference_mode()
+    def distributions(self, tokens: Sequence[int], first: int) -> Iterator[Tensor]:
         assert 1 <= first <= len(tokens)
         cache = self.new_cache()
-        found = []
         for start in range(0, len(tokens) - 1, _SCORED_AT_ONCE):
             chunk = tokens[start : min(start + _SCORED_AT_ONCE, len(tokens) - 1)]
             x = self._embed(chunk, range(start, start + len(chunk)))
             self._run(x, self._writing, PrefillAttention(cache, len(chunk), self._device))
             unscored = max(0, first - 1 - start)
-            targets = tokens[start + unscored + 1 : start + len(chunk) + 1]
-            if targets:
-                likelihoods = torch.log_softmax(self._logits(x[unscored:]), dim=-1)
-                wanted = torch.tensor(targets, device=self._device)[:, None]
-                found.append(likelihoods.gather(1, wanted)[:, 0])
-        return torch.cat(found) if found else torch.empty(0)
+            if unscored < len(chunk):
+                yield torch.log_softmax(self._logits(x[unscored:]), dim=-1)
 
     def _embed(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """[tokens, hidden] float32."""

@@ -6,7 +6,7 @@ One conversation at a time: right, and several times slower. Knows nothing of fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,11 +29,9 @@ class _DynamicCache:
 
     @property
     def size_bytes(self) -> int:
-        layers = self.keys_and_values.layers
-        tensors = [
-            t for layer in layers if layer.is_initialized for t in (layer.keys, layer.values)
-        ]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        layers: Any = self.keys_and_values.layers
+        held = [tensor for layer in layers if layer.is_initialized for tensor in _tensors(layer)]
+        return sum(int(tensor.numel() * tensor.element_size()) for tensor in held)
 
     def truncate(self, length: int) -> int:
         if length < self.length:
@@ -46,6 +44,10 @@ class _DynamicCache:
 
     def fork(self, length: int) -> _DynamicCache:
         return _DynamicCache(self._config)
+
+
+def _tensors(layer: Any) -> tuple[Tensor, Tensor]:
+    return layer.keys, layer.values
 
 
 class TransformersDecoder:
@@ -101,9 +103,13 @@ class TransformersDecoder:
         return torch.stack([self.prefill([token], cache) for token, cache in pairs])
 
     def score(self, tokens: Sequence[int], first: int) -> Tensor:
-        logits = self._forward(tokens[:-1], self.new_cache(), len(tokens) - first)
         targets = torch.tensor(tokens[first:], device=self._device)[:, None]
-        return torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0]
+        (likelihoods,) = self.distributions(tokens, first)
+        return likelihoods.gather(1, targets)[:, 0]
+
+    def distributions(self, tokens: Sequence[int], first: int) -> Iterator[Tensor]:
+        logits = self._forward(tokens[:-1], self.new_cache(), len(tokens) - first)
+        yield torch.log_softmax(logits, dim=-1)
 
     @torch.inference_mode()
     def _forward(self, tokens: Sequence[int], cache: _DynamicCache, kept: int) -> Tensor:

@@ -1,5 +1,5 @@
--- id, attempt, progress as JSON or '', cost or '', then kind and body as JSON of each event -> ok | fenced
-local id, attempt, progress, cost = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+-- id, attempt, progress and spending as JSON or '', then kind and body as JSON of each event -> ok | fenced
+local id, attempt, progress, spending = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 if applied() then
   return ok(id)
@@ -16,8 +16,8 @@ end
 if progress ~= '' then
   set(id, 'progress', progress)
 end
-if cost ~= '' then
-  set(id, 'cost', cost)
+if spending ~= '' then
+  set(id, 'spending', spending)
 end
 remember(id)
 return ok(id)

@@ -8,17 +8,16 @@ everything is home. Knows nothing of the queue.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from corral.errors import BudgetReachedError, CheckpointCorruptError, CorralError
 from corral.launchers.base import RunStatus, Spending
+from corral.launchers.modal.ending import record_end, recorded_end
 from corral.launchers.modal.functions import Functions, Outcome
 from corral.launchers.modal.handle import ModalHandle
 from corral.launchers.modal.locking import only_one
@@ -35,8 +34,7 @@ from corral.launchers.modal.order import (
 from corral.launchers.modal.prices import dollars
 from corral.launchers.modal.sync import Homecoming
 from corral.launchers.modal.volumes import Volumes
-from corral.launchers.supervise import EXIT_NAME, create
-from corral.volume import RunFolder, Volume
+from corral.volume import Volume
 
 # Until then waiting for a GPU is nothing to speak of.
 _QUEUE_SECONDS = 10.0
@@ -242,46 +240,3 @@ class Following:
     def _end(self, status: RunStatus, *, is_home: bool = True) -> None:
         record_end(self._handle.folder, status, is_home=is_home)
         self.status = recorded_end(self._handle.folder) or status
-
-
-def record_end(folder: Path, status: RunStatus, *, is_home: bool) -> None:
-    """Write exit.json unless there is one; the folder may be gone. `is_home`: whether every
-    checkpoint is here and verified, so that the remote volume may go.
-    """
-    spending = status.spending
-    content = {
-        "exit_code": status.exit_code,
-        "signal": status.signal,
-        "detail": status.detail,
-        "infrastructure": status.infrastructure,
-        "code": status.code,
-        "spending": vars(spending) if spending is not None else None,
-        "is_home": is_home,
-    }
-    with suppress(FileNotFoundError):
-        create(folder / EXIT_NAME, content)
-
-
-def recorded_end(folder: Path) -> RunStatus | None:
-    """How the run ended, if exit.json says so."""
-    try:
-        found = json.loads(RunFolder(folder).exit_file.read_bytes())
-    except FileNotFoundError:
-        return None
-    return RunStatus(
-        is_running=False,
-        exit_code=found["exit_code"],
-        signal=found["signal"],
-        detail=found["detail"],
-        infrastructure=found["infrastructure"],
-        code=found["code"],
-        spending=Spending(**found["spending"]) if found["spending"] else None,
-    )
-
-
-def is_all_home(folder: Path) -> bool:
-    """Whether nothing of that attempt is only on the remote volume; true where it never ran."""
-    try:
-        return bool(json.loads(RunFolder(folder).exit_file.read_bytes())["is_home"])
-    except FileNotFoundError:
-        return not folder.exists()

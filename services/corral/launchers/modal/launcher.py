@@ -21,13 +21,8 @@ import structlog
 from corral.errors import CorralError, LaunchError, UnavailableError
 from corral.launchers.base import JobIsOver, RunStatus
 from corral.launchers.modal.client import Connection
-from corral.launchers.modal.following import (
-    Following,
-    Pace,
-    Price,
-    is_all_home,
-    recorded_end,
-)
+from corral.launchers.modal.ending import is_all_home, recorded_end
+from corral.launchers.modal.following import Following, Pace, Price
 from corral.launchers.modal.functions import Functions
 from corral.launchers.modal.gpus import gpus_of
 from corral.launchers.modal.handle import HANDLE_NAME, JobVolume, ModalHandle
@@ -53,27 +48,6 @@ _log = structlog.stdlib.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
-# From a run file to the command line that trains; the container adds its own run file's path.
-CommandBuilder = Callable[[Path, TrainingRun], list[str]]
-
-
-@dataclass(frozen=True)
-class ModalOptions:
-    """What is the same for every run of a deployment. `data` is its volume here, `deployment` tells
-    its remote volumes from others'.
-    """
-
-    data: Path
-    deployment: str
-    machine: Machine
-    stop_seconds: float
-    pace: Pace = field(default_factory=Pace)
-
-    def price(self, rates: Rates) -> Price:
-        """From GPUs as Modal names them (`A10:2`) to US dollars a second."""
-        return lambda gpu: rates.by_name([gpu], self.machine).get(gpu)
-
-
 class ModalLauncher:
     """The Launcher protocol with calls of a deployed function.
 
@@ -89,9 +63,9 @@ class ModalLauncher:
     ) -> None:
         self._connection = connection
         self._options = options
-        self._command_builder = command_builder
         self._functions = Functions(connection)
         self._volumes = Volumes(connection)
+        self._spawner = Spawner(self._functions, self._volumes, options, command_builder)
         self._reaper = Reaper(self._functions, self._volumes, options.deployment, self._settle)
         self._following: dict[str, Following] = {}
         self._rates: Rates | None = None
@@ -143,45 +117,7 @@ class ModalLauncher:
     # ------------------------------------------------------------ starting
 
     async def _spawn(self, run_file: Path, run: TrainingRun) -> ModalHandle:
-        spec, options = run.spec, self._options
-        choices = gpus_of(spec)
-        rates = await self._known_rates()
-        check_budget(spec.max_cost, choices, rates)
-        home = Volume.of_run_file(run_file)
-        base = BaseFolder.of(spec.model, home)
-        order = Order(
-            run=run.model_dump(mode="json"),
-            token=secrets.token_hex(16),
-            volume=str(JobVolume(options.deployment, run.job_id)),
-            gpus=tuple(map(str, choices)),
-            rates=rates.by_name(map(str, choices), options.machine),
-            timeout_seconds=spec.timeout_hours * 3600,
-            stop_seconds=run.stop_seconds or options.stop_seconds,
-            look_seconds=options.pace.look_seconds,
-            max_cost=spec.max_cost,
-            model_folder=base.here if base is not None else "",
-            model_on_volume=base.remote if base is not None else "",
-            command=tuple(self._command_builder(run_file, run)) if self._command_builder else (),
-        )
-        profile = await asyncio.to_thread(LaunchProfile.of, choices, options.machine)
-        await self._volumes.ensure(order.volume)
-        await send(self._volumes, order.volume, home, run)
-        # Before the call is there: no container ever reads an older one.
-        await self._volumes.write(order.volume, {OWNER_NAME: Owner(order.token).to_json()})
-        spawned_at = time.time()
-        call = await self._functions.spawn(
-            profile, order.volume, order.to_json(), order.timeout_seconds
-        )
-        return ModalHandle(
-            app=profile.app_name,
-            call=call,
-            volume=order.volume,
-            attempt=run.attempt,
-            token=order.token,
-            spawned_at=spawned_at,
-            keep_volume=spec.keep_volume,
-            folder=run_file.parent,
-        )
+        return await self._spawner.spawn(run_file, run, await self._known_rates())
 
     async def _end_earlier(self, folder: Path) -> None:
         """A worker may die after it has spawned a call and before it has recorded the handle."""

@@ -24,21 +24,16 @@ from typing import Any
 import corral
 from corral.launchers.modal.carrying import Carrier
 from corral.launchers.modal.gpus import parse_gpus, spread_over
-from corral.launchers.modal.inside import MountedVolume, gpu_here, this_call
+from corral.launchers.modal.inside import MountedVolume, gpu_here
+from corral.launchers.modal.limits import Limits
 from corral.launchers.modal.order import (
-    BUDGET,
-    FORGOTTEN,
-    OWNER_NAME,
     STATUS_NAME,
     STOPPED,
     SUPERSEDED,
     TIME_UP,
     Exit,
     Order,
-    Owner,
-    Span,
     Status,
-    cost_of,
 )
 from corral.launchers.stop_file import ask_to_stop, grace_of, is_asked_to_stop
 from corral.launchers.torchrun import ENVIRONMENT, torchrun_command
@@ -47,12 +42,6 @@ from corral.volume import Volume
 
 # Modal kills what is left 30 s after it has interrupted a container.
 _LEAVE_SECONDS = 20.0
-# Time to carry the last checkpoint before Modal's own timeout.
-_CARRY_SECONDS = 60.0
-# Of the budget, at most this share is set aside for saving.
-_RESERVE_SHARE = 0.05
-# Longer than it ever takes from the spawn to the note that it was spawned.
-_FORGOTTEN_SECONDS = 600.0
 _TICK_SECONDS = 0.05
 
 
@@ -76,13 +65,12 @@ class _Container:
         self._disk = Path(tempfile.mkdtemp(prefix="corral-"))
         self._carrier = Carrier(Volume(self._disk), Volume(mount), order.job, order.attempt)
         self._choice = gpu_here(parse_gpus(",".join(order.gpus)))
-        self._began, self._started_at = time.time(), time.monotonic()
-        self._before = _spans_before(mount / STATUS_NAME)
+        self._limits = Limits(mount, self._order, self._choice)
         self._reason = ""
 
     def carry_out(self) -> Exit:
         """The whole of it."""
-        if self._is_superseded():
+        if self._limits.is_superseded():
             return Exit(None, None, SUPERSEDED)
         if is_asked_to_stop(self._carrier.remote_run.path):
             return self._end(Exit(None, None, STOPPED))
@@ -113,7 +101,7 @@ class _Container:
     def _prepare(self) -> Path:
         """Everything that the run reads, on the container's disk; returns the run file."""
         run = TrainingRun.model_validate(self._order.run)
-        if any(span.attempt == run.attempt for span in self._before):
+        if any(span.attempt == run.attempt for span in self._limits.before):
             # Modal started the call again: it goes on from what it had saved, if it had.
             newest = self._carrier.newest_checkpoint() or run.resume_from
             run = run.model_copy(update={"resume_from": newest})
@@ -173,41 +161,12 @@ class _Container:
     def _look(self, process: subprocess.Popen[bytes]) -> None:
         """Ask the run to stop where there is a reason to."""
         asked = self._carrier.remote_run.path
-        if self._is_superseded():
+        if self._limits.is_superseded():
             self._stop(process, SUPERSEDED, 0.0)
         elif is_asked_to_stop(asked):
             self._stop(process, STOPPED, grace_of(asked, self._order.stop_seconds))
-        elif not self._reason and (reason := self._reason_to_end()):
+        elif not self._reason and (reason := self._limits.reason_to_end()):
             self._stop(process, reason, self._order.stop_seconds)
-
-    def _reason_to_end(self) -> str:
-        order = self._order
-        passed = time.monotonic() - self._started_at
-        spare = min(order.stop_seconds + _CARRY_SECONDS, order.timeout_seconds / 10)
-        if passed >= order.timeout_seconds - spare:
-            return TIME_UP
-        if self._is_budget_spent():
-            return BUDGET
-        owner = Owner.read(self._mount / OWNER_NAME)
-        if owner is not None and not owner.call and passed > _FORGOTTEN_SECONDS:
-            return FORGOTTEN
-        return ""
-
-    def _is_budget_spent(self) -> bool:
-        limit = self._order.max_cost
-        cost = cost_of([*self._before, self._span()], self._order.rates)
-        if limit is None or cost is None:
-            return False
-        reserve = self._order.rates[str(self._choice)] * self._order.stop_seconds
-        return cost + min(reserve, limit * _RESERVE_SHARE) >= limit
-
-    def _is_superseded(self) -> bool:
-        owner = Owner.read(self._mount / OWNER_NAME)
-        if owner is None:
-            return False
-        call = this_call()
-        is_other_call = bool(owner.call and call) and owner.call != call
-        return owner.token != self._order.token or is_other_call
 
     def _stop(self, process: subprocess.Popen[bytes], reason: str, grace: float) -> None:
         """What the supervisor over the run does within the grace period; less may be given later."""
@@ -224,7 +183,7 @@ class _Container:
         """Save what can be saved before Modal kills this container."""
         self._volume.reload()
         grace = grace_of(self._carrier.remote_run.path, _LEAVE_SECONDS)
-        if self._is_superseded():
+        if self._limits.is_superseded():
             grace = 0.0
         ask_to_stop(self._carrier.run.path, min(grace, _LEAVE_SECONDS))
         with suppress(OSError, subprocess.TimeoutExpired):
@@ -255,18 +214,8 @@ class _Container:
         self._volume.commit()
 
     def _tell(self, ended: Exit | None = None) -> None:
-        spans = (*self._before, self._span())
         order, step = self._order, self._carrier.last_step()
-        status = Status(order.attempt, order.token, step, spans, ended)
+        status = Status(order.attempt, order.token, step, self._limits.spans(), ended)
         temporary = self._mount / f".{STATUS_NAME}"
         temporary.write_bytes(status.to_json())
         temporary.replace(self._mount / STATUS_NAME)
-
-    def _span(self) -> Span:
-        seconds = time.monotonic() - self._started_at
-        return Span(self._order.attempt, str(self._choice), self._began, seconds)
-
-
-def _spans_before(path: Path) -> tuple[Span, ...]:
-    status = Status.of_bytes(path.read_bytes()) if path.is_file() else None
-    return status.spans if status is not None else ()

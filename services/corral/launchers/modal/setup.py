@@ -14,8 +14,9 @@ from pathlib import Path
 
 from corral.errors import BackendRefusedError
 from corral.launchers.modal.client import Connection, Credentials
-from corral.launchers.modal.launcher import ModalLauncher, ModalOptions
+from corral.launchers.modal.launcher import ModalLauncher
 from corral.launchers.modal.prices import Machine
+from corral.launchers.modal.spawning import ModalOptions
 from corral.launchers.supervise import create
 from corral.settings import Settings
 
