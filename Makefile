@@ -99,6 +99,8 @@ benchmark-training: install $(BENCH_VENV)/.installed ## Training steps beside TR
 
 docs: install ## Rewrite the pages of docs/ that are made from the code
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_configuration.py
+	$(BIN)/python docs/make_api.py
 
 lint: install proto-check ## Style, types, the wall between the halves, protos, Dockerfile
 	$(BIN)/ruff check .

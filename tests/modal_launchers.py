@@ -12,8 +12,8 @@ from tests.modal_double.server import ModalDouble
 from corral.launchers.modal.client import Connection, Credentials
 from corral.launchers.modal.following import Pace
 from corral.launchers.modal.launcher import ModalLauncher
-from corral.launchers.modal.spawning import CommandBuilder, ModalOptions
 from corral.launchers.modal.prices import Machine
+from corral.launchers.modal.spawning import CommandBuilder, ModalOptions
 from corral.run import TrainingRun
 
 DEPLOYMENT = "0a1b2c3d"

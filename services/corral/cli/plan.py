@@ -54,7 +54,8 @@ def plan(
     device, spec = asked.device, spec_of(asked.fields)
     with connect(server) as client:
         dataset = dataset_of(client, file)
-        found = client.plan_job(dataset.id, spec, device)
+        with output.waiting("Planning. The first plan for a device or a model may measure it ..."):
+            found = client.plan_job(dataset.id, spec, device)
     if as_json:
         output.result_json(to_plain(found))
     else:

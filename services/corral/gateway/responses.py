@@ -14,10 +14,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from corral.client import AsyncClient
+from corral.errors import CorralError
 from corral.gateway.answering import Answer, collect, finish_reason, pieces_of, sampling_of
 from corral.gateway.chat import ROLES, token_logprob
 from corral.gateway.dependencies import ClientOf, SettingsOf
-from corral.gateway.errors import RESPONSES
+from corral.gateway.errors import RESPONSES, info_of
 from corral.gateway.ids import new_id
 from corral.gateway.schemas.answers import CHAT_TOKENS
 from corral.gateway.schemas.formats import schema_of
@@ -51,7 +52,9 @@ async def create_response(
     stream = _stream(client, asked, answer_seconds(request, settings.answer_seconds))
     draft = _draft(asked)
     if asked.stream:
-        return await stream_events(request, with_errors_told(_events(draft, stream)))
+        told = _Numbered()
+        events = with_errors_told(_events(told, draft, stream), told.error)
+        return await stream_events(request, events)
     (answer,) = await while_connected(request, collect([stream]))
     return _finished(draft, answer, new_id("msg_"))
 
@@ -158,12 +161,16 @@ class _Numbered:
         self._next += 1
         return event(data, kind)
 
+    def error(self, error: CorralError) -> str:
+        """The last event of a stream that breaks off."""
+        info = info_of(error)
+        return self("error", code=info.code, message=info.message, param=info.param)
+
 
 async def _events(
-    draft: ResponseView, stream: AsyncGenerator[pb.ChatResponse]
+    told: _Numbered, draft: ResponseView, stream: AsyncGenerator[pb.ChatResponse]
 ) -> AsyncGenerator[str]:
     """The events that OpenAI's clients know, from `response.created` to the end."""
-    told = _Numbered()
     message = OutputMessage(id=new_id("msg_"), status="in_progress", content=[])
     place = {"item_id": message.id, "output_index": 0, "content_index": 0}
     answer = Answer()

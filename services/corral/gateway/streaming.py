@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -90,8 +90,13 @@ async def stream_events(request: Request, events: AsyncGenerator[str]) -> EventS
     return EventStream(first, events)
 
 
-async def with_errors_told(events: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    """The events; an error after the first becomes an event itself, since the status is out."""
+async def with_errors_told(
+    events: AsyncGenerator[str], tell: Callable[[CorralError], str] | None = None
+) -> AsyncGenerator[str]:
+    """The events; an error after the first becomes an event itself, since the status is out. `tell`
+    writes it, where it has another shape than chat's.
+    """
+    error_event = tell or _error_event
     is_first = True
     async with aclosing(events):
         try:
@@ -101,11 +106,11 @@ async def with_errors_told(events: AsyncGenerator[str]) -> AsyncGenerator[str]:
         except CorralError as error:
             if is_first:
                 raise
-            yield _error_event(error)
+            yield error_event(error)
         except Exception as error:
             if is_first:
                 raise
-            yield _error_event(unforeseen(error))
+            yield error_event(unforeseen(error))
 
 
 def _error_event(error: CorralError) -> str:

@@ -11,6 +11,7 @@ import pytest
 from tests.conditions import wait_for
 from tests.running_corral import SECONDS, Up
 from tests.tiny_models import tiny_gpt2
+from tokenizers import Tokenizer
 
 openai = pytest.importorskip("openai", reason="needs the openai package (pip install openai)")
 
@@ -164,6 +165,41 @@ def test_completions_and_responses_answer_too(client: Any, job: Any) -> None:
     ]
     assert kinds[:2] == ["response.created", "response.in_progress"]
     assert kinds[-1] in ("response.completed", "response.incomplete")
+
+
+def test_an_echoed_prompt_is_the_same_as_text_and_as_tokens(client: Any, job: Any) -> None:
+    asked: Any = {"model": job.fine_tuned_model, "max_tokens": 0, "echo": True, "logprobs": 1}
+    from_text = client.completions.create(**asked, prompt="to be or not").choices[0]
+    tokenizer = Tokenizer.from_file(f"{job.model}/tokenizer.json")
+    ids = tokenizer.encode("to be or not").ids
+    from_ids = client.completions.create(**asked, prompt=ids).choices[0]
+
+    assert from_text.text == from_ids.text == "to be or not"
+    assert from_text.logprobs == from_ids.logprobs
+    likelihoods = from_text.logprobs.token_logprobs
+    assert (len(likelihoods), likelihoods[0]) == (len(ids), None)
+    assert all(one < 0 for one in likelihoods[1:])
+    # What lm-eval reads: one token more is written, and its likelihoods stand behind the prompt's.
+    longer = client.completions.create(**{**asked, "max_tokens": 1}, prompt=ids).choices[0]
+    assert longer.logprobs.token_logprobs[: len(ids)] == likelihoods
+
+
+def test_an_answer_keeps_to_a_json_schema(client: Any, job: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "green"]}, "warm": {"type": "boolean"}},
+        "required": ["colour", "warm"],
+        "additionalProperties": False,
+    }
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "c", "schema": schema}}
+    asked: Any = {"model": job.fine_tuned_model, "messages": QUESTION, "max_tokens": 80}
+    found = client.chat.completions.create(**asked, response_format=wanted).choices[0]
+    assert found.finish_reason == "stop"
+    assert set(json.loads(found.message.content)) == {"colour", "warm"}
+    with pytest.raises(openai.BadRequestError) as caught:
+        wanted["json_schema"]["schema"] = {"type": "nothing"}
+        client.chat.completions.create(**asked, response_format=wanted)
+    assert caught.value.param == "json_schema"
 
 
 def test_a_running_job_is_paused_resumed_and_cancelled(client: Any, base: str, file: Any) -> None:

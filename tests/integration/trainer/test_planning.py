@@ -13,6 +13,9 @@ from tests.trainer_builders import ROWS, jsonl, trainer, upload, write_base
 
 from corral.errors import JobTooLargeError, ModelNotFoundError, SpecError
 from corral.rpc.channel import translated_errors
+from corral.settings import Settings
+from corral.trainer.measuring import Measuring
+from corral.trainer.planning import Planner
 from corral.v1 import trainer_pb2 as pb
 from corral.volume import Volume
 
@@ -143,6 +146,15 @@ async def test_a_deployment_that_says_its_device_refuses_what_it_can_not_hold(
         )
         with pytest.raises(JobTooLargeError, match="A10 has"), translated_errors():
             await stub.CreateTrainingJob(request)
+
+
+def test_a_trainer_without_torch_does_not_take_its_own_machine_for_the_workers(
+    volume: Volume,
+) -> None:
+    """In a container of its own it has less memory than any run needs."""
+    planner = Planner(Settings(), Measuring(volume), has_torch=False)
+    assert planner.device() is None
+    assert Planner(Settings(), Measuring(volume), has_torch=True).device() is not None
 
 
 async def test_a_plan_for_modal_has_a_price_over_all_that_it_may_get(

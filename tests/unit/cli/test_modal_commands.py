@@ -92,7 +92,7 @@ def test_a_deployment_whose_launcher_is_modal_says_the_price_without_being_asked
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     said, _ = said_of(Planning("modal", lowest_cost=1.0, highest_cost=2.0), capsys)
-    assert "L4: $1.11 an hour" in said
+    assert "L4: $1.12 an hour" in said
     assert "The whole run: $1.00 to $2.00" in said
 
 

@@ -55,7 +55,7 @@ def test_an_untrained_model_writes_what_the_schema_says(
 
 
 def test_an_answer_that_is_cut_is_the_beginning_of_json(model: LoadedModel) -> None:
-    text, finish = answer(model, json_schema='{"type":"object"}', max_tokens=3, seed=1)
+    text, finish = answer(model, json_schema=SCHEMA, max_tokens=3, seed=1)
     assert finish.reason is FinishReason.LENGTH
     assert text.startswith("{")
 

@@ -172,6 +172,8 @@ class Checkpoints:
 
     def __init__(self) -> None:
         self._chosen: list[str] = []
+        # Whether a person has chosen; until then the choice follows what is there.
+        self._was_asked = False
         with card(classes="flush") as section:
             section.props["aria-label"] = "Checkpoints"
             with box("bar apart"):
@@ -181,10 +183,12 @@ class Checkpoints:
 
     def show(self, job: pb.TrainingJob) -> None:
         models = [one.model for one in job.checkpoints]
-        kept = [name for name in self._chosen if name in models]
-        # The first and the last tell most.
-        self._chosen = kept or list(dict.fromkeys([*models[:1], *models[-1:]]))
-        self._compare.set_enabled(len(self._chosen) > 1)
+        if self._was_asked:
+            self._chosen = [name for name in self._chosen if name in models]
+        else:
+            # The first and the last tell most.
+            self._chosen = list(dict.fromkeys([*models[:1], *models[-1:]]))
+        self._show_button()
         self._content.clear()
         with self._content:
             if not models:
@@ -223,6 +227,10 @@ class Checkpoints:
     def _choose(self, model: str, wanted: bool) -> None:
         rest = [name for name in self._chosen if name != model]
         self._chosen = [*rest, model] if wanted else rest
+        self._was_asked = True
+        self._show_button()
+
+    def _show_button(self) -> None:
         self._compare.set_enabled(1 < len(self._chosen) <= 3)
 
     def _open(self) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from nicegui import ui
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from corral.gateway.console import chat, data, dataset, job, jobs, models, start, train
 from corral.gateway.console.session import Clients, Sessions
@@ -17,6 +19,8 @@ _ICON = (
 )
 
 
+# What is asked for below these is never a page.
+_API = ("/v1/", "/healthz", "/readyz", "/metrics")
 # How long a page that has lost its connection is kept: a phone was in a pocket, a laptop slept a little.
 _RECONNECT_SECONDS = 60.0
 
@@ -50,3 +54,17 @@ def mount_console(
         reconnect_timeout=reconnect_seconds,
         show_welcome_message=False,
     )
+    [mounted] = [route for route in app.router.routes if isinstance(route, Mount)][-1:]
+    app.router.routes.remove(mounted)
+    app.router.routes.append(_Pages(mounted.path, app=mounted.app))
+
+
+class _Pages(Mount):
+    """The console behind everything else. An address of the API that is not there is answered by the
+    application, in the API's words, not by a page.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["path"].startswith(_API):
+            return Match.NONE, {}
+        return super().matches(scope)

@@ -83,7 +83,7 @@ def register(sessions: Sessions) -> None:
         async with framed("Train", "Train"):
             head(
                 "Train",
-                "Choose data and a model; the plan beside says what it takes before anything is spent.",
+                "Choose data and a model; the plan says what it takes before anything is spent.",
             )
             client = await sessions.client()
             datasets = await dataset_choices(client)
@@ -129,7 +129,7 @@ class _Page:
                 with card("Everything else"):
                     text("All of it has defaults that are good for most.", "muted")
                     with box(""):
-                        for group, names in {**_FOLDED, _LAST: _rest()}.items():
+                        for group, names in _groups().items():
                             self._group(group, names)
             with box("stack", "aside"):
                 self._plan_panel()
@@ -226,7 +226,13 @@ class _Page:
         dialog.delete()
 
 
-def _rest() -> tuple[str, ...]:
-    """What is in no other group: a field that is new in the spec has a place at once."""
+def fields_in_order() -> list[str]:
+    """Every field of the form, as they stand in it."""
+    return [*_FIRST, *(name for names in _groups().values() for name in names)]
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    """The folded fields. What has no place of its own is in the last: a new field of the spec too."""
     placed = {*_FIRST, *(name for names in _FOLDED.values() for name in names)}
-    return tuple(name for name in TrainingSpec.model_fields if name not in placed)
+    rest = tuple(name for name in TrainingSpec.model_fields if name not in placed)
+    return {**_FOLDED, _LAST: rest}

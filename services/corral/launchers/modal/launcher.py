@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,16 +20,13 @@ from corral.errors import CorralError, LaunchError, UnavailableError
 from corral.launchers.base import JobIsOver, RunStatus
 from corral.launchers.modal.client import Connection
 from corral.launchers.modal.ending import is_all_home, recorded_end
-from corral.launchers.modal.following import Following, Pace, Price
+from corral.launchers.modal.following import Following
 from corral.launchers.modal.functions import Functions
-from corral.launchers.modal.gpus import gpus_of
-from corral.launchers.modal.handle import HANDLE_NAME, JobVolume, ModalHandle
+from corral.launchers.modal.handle import HANDLE_NAME, ModalHandle
 from corral.launchers.modal.locking import only_one
-from corral.launchers.modal.order import OWNER_NAME, Order, Owner
-from corral.launchers.modal.prices import TABLE, Machine, Rates, check_budget, with_account_rates
-from corral.launchers.modal.profile import LaunchProfile
+from corral.launchers.modal.prices import TABLE, Rates, with_account_rates
 from corral.launchers.modal.reaper import Reaper
-from corral.launchers.modal.sync import BaseFolder, send
+from corral.launchers.modal.spawning import CommandBuilder, ModalOptions, Spawner
 from corral.launchers.modal.volumes import Volumes
 from corral.launchers.stop_file import STOP_NAME
 from corral.launchers.supervise import create
@@ -47,6 +42,7 @@ _CANCEL_SECONDS = 120.0
 _log = structlog.stdlib.get_logger(__name__)
 
 Answer = TypeVar("Answer")
+
 
 class ModalLauncher:
     """The Launcher protocol with calls of a deployed function.
