@@ -156,5 +156,13 @@ kind-down: ## Remove the kind cluster
 test-cluster: install ## tests/cluster, on the cluster of KUBECONFIG
 	CORRAL_TEST_CLUSTER=1 $(BIN)/pytest -m cluster -s --timeout 1800 tests/cluster
 
+.PHONY: test-console screenshots
+
+test-console: install ## tests/console: the web console in headless Chromium
+	$(BIN)/pytest -m console tests/console
+
+screenshots: install ## Pictures of every page of the console, into docs/screenshots
+	$(BIN)/python -m tests.console_screenshots docs/screenshots
+
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(PROTO_VENV) $(DEPLOY_VENV) $(CLIENTS_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

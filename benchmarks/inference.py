@@ -214,6 +214,7 @@ async def _through_engine(work: dict[str, Any], precision: str) -> dict[str, Any
     figures["eight"] = await _best(eight)
     figures |= await _arriving(ask, prompts)
     figures |= await _conversation(model, engine)
+    figures["gap_while_loading"] = await _gap_while_loading(model, engine, folder, precision)
     engine.close()
     return figures
 
@@ -266,10 +267,43 @@ async def _conversation(model: Any, engine: Any) -> dict[str, float]:
             else:
                 text += output.text
         messages.append(Message("assistant", text))
+    ratios = [one / other for one, other in zip(warm[1:], cold[1:], strict=True)]
     return {
         "warm_ttft": sum(warm[1:]) / len(warm[1:]),
         "cold_ttft": sum(cold[1:]) / len(cold[1:]),
+        "warm_ttft_ratio_of_turns": sum(ratios) / len(ratios),
     }
+
+
+async def _gap_while_loading(model: Any, engine: Any, folder: Path, precision: str) -> float:
+    """The most seconds between two pieces of a streamed answer while the same model is hashed and
+    loaded once more beside it.
+    """
+    from corral.checkpoints.manifest import sha256_of
+    from corral.generation.loading import load_model
+    from corral.generation.prompts import chat_prompt
+
+    def load() -> None:
+        for file in folder.iterdir():
+            sha256_of(file)
+        load_model(folder, precision=precision)
+
+    prompt = chat_prompt(model, [Message("user", QUESTIONS[0])])
+    options = SamplingOptions(max_tokens=512, loop_guard=False)
+    loading: asyncio.Future[None] | None = None
+    last = greatest = 0.0
+    async for _ in engine.submit(model, prompt, options):
+        now = time.perf_counter()
+        if loading is None:
+            loading = asyncio.get_running_loop().run_in_executor(None, load)
+        else:
+            greatest = max(greatest, now - last)
+        last = now
+        if loading.done():
+            break
+    if loading is not None:
+        await loading
+    return greatest
 
 
 async def _cold_first(model: Any, prompt: list[int]) -> float:
@@ -337,7 +371,6 @@ async def _through_grpc(work: dict[str, Any], precision: str) -> dict[str, Any]:
 def _perplexity(folder: Path) -> dict[str, float]:
     """Percent by which each precision changes the perplexity of real answers."""
     from corral.generation.choosing import measured_nats
-    from corral.generation.decoders.precision import Precision
     from corral.generation.loading import load_model
     from corral.generation.probes import QUESTIONS as PROBES
     from corral.generation.probes import probe_answers
@@ -348,7 +381,10 @@ def _perplexity(folder: Path) -> dict[str, float]:
         rows = json.loads(path.read_text())[500:530]
         pairs = [(f"{row['instruction']}\n{row['input']}".strip(), row["output"]) for row in rows]
     answers = probe_answers(load_model(folder, precision="bf16"), pairs)
-    nats = {name: measured_nats(folder, Precision(name), answers) for name in PRECISIONS}
+    nats = {
+        name: measured_nats(load_model(folder, precision=name).decoder, answers)
+        for name in PRECISIONS
+    }
     return {name: (math.exp(value - nats["fp32"]) - 1) * 100 for name, value in nats.items()}
 
 
@@ -394,7 +430,10 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
             ("corral-int4", "eight"), ("continuous-bf16", "eight")
         ),
         "grpc_overhead_percent": None if grpc is None else round((grpc - 1) * 100, 1),
+        # Of the means of all follow-up turns; and each turn's own ratio, in the mean.
         "warm_ttft_over_cold": ratio(("corral-int4", "warm_ttft"), ("corral-int4", "cold_ttft")),
+        "warm_ttft_over_cold_of_turns": figure("corral-int4", "warm_ttft_ratio_of_turns"),
+        "gap_while_loading_seconds": figure("corral-int4", "gap_while_loading"),
         "load_seconds": figure("corral-int4", "load_seconds"),
         "perplexity_change_percent": found.get("perplexity"),
         "measured": found,

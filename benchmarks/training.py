@@ -44,6 +44,7 @@ LEARNING_RATE = 2e-5
 OPPONENTS = ("trl-default", "trl-best", "padded-fp32")
 # Steps this large are what two processes share.
 SHARED_EXAMPLES = 32
+CURVE_STEPS = 30
 DEADLINE_SECONDS = 600.0
 
 Figures = dict[str, Any]
@@ -67,7 +68,7 @@ class Bench:
         return path
 
     def train(self, name: str, count: int, core: str, **fields: Any) -> Figures:
-        """A real run through torchrun, on the cores that are named."""
+        """A real run as a launcher starts it, on the cores that are named."""
         rows = self.write_rows(count).read_bytes()
         dataset = hashlib.sha256(rows).hexdigest()
         self.volume.dataset(dataset).mkdir(parents=True, exist_ok=True)
@@ -220,9 +221,10 @@ def first_step(bench: Bench) -> Figures:
 def checkpoint_stall(bench: Bench) -> Figures:
     """What a checkpoint every 50 steps costs: the time that one adds, in percent of 50 steps.
 
-    What it adds is the pause after its step, and what the steps beside its writing take longer.
+    What it adds is the pause after its step, and what the steps beside its writing take longer, which
+    share the core with it.
     """
-    every = 4
+    every = 8
     seconds = bench.train(
         "stall",
         EXAMPLES,
@@ -232,11 +234,33 @@ def checkpoint_stall(bench: Bench) -> Figures:
         checkpoint_every=every,
         max_steps=3 * every,
     )["seconds"]
-    # The second checkpoint, since the first allocates the memory that it is copied to. Its pause lies
-    # after its step's event, and so in the next step's time.
-    usual = median(seconds[every + 2 : 2 * every])
-    added = sum(seconds[2 * every : 2 * every + 2]) - 2 * usual
-    return {"stall_seconds": added, "checkpoint_stall_percent": 100 * added / (50 * usual)}
+    # Before the first checkpoint, nothing is written.
+    usual = median(seconds[1:every])
+    # The second one, since the first allocates the memory that it is copied to. Its pause lies after
+    # its step's event, and so in the next step's time; the third is waited for after the last step.
+    added = [each - usual for each in seconds[2 * every :]]
+    return {
+        "stall_seconds": added[0],
+        "seconds_beside_writing": sum(added[1:]),
+        "checkpoint_stall_percent": 100 * sum(added) / (50 * usual),
+    }
+
+
+def curve(precision: str) -> Callable[[Bench], Figures]:
+    """The losses of a run over examples that it has not seen before."""
+
+    def measure(bench: Bench) -> Figures:
+        return bench.train(
+            f"curve-{precision}",
+            CURVE_STEPS * EXAMPLES,
+            "0",
+            batch_size=EXAMPLES,
+            gradient_accumulation_steps=1,
+            precision=precision,
+            max_steps=CURVE_STEPS,
+        )
+
+    return measure
 
 
 PARTS: dict[str, Callable[[Bench], Figures]] = {
@@ -247,19 +271,22 @@ PARTS: dict[str, Callable[[Bench], Figures]] = {
     "first-step": first_step,
     "stall": checkpoint_stall,
 }
+# Losses instead of speeds, so not run unless they are named.
+CURVES = {f"curve-{precision}": curve(precision) for precision in ("bf16", "bf16-pure")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT / "examples/ranch_hand.jsonl")
     parser.add_argument("--steps", type=int, default=4, help="optimizer steps of each contender")
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    known = PARTS | CURVES
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(known)}")
     parser.add_argument("--results", type=Path, default=ROOT / "build/benchmark-training")
     given = parser.parse_args()
     given.results.mkdir(parents=True, exist_ok=True)
     bench = Bench(given.data, given.steps, given.results.resolve())
     for name in given.parts.split(","):
-        figures = PARTS[name](bench)
+        figures = known[name](bench)
         (given.results / f"{name}.json").write_text(json.dumps(figures))
         print(f"{name:14} {_line(figures)}", flush=True)
     print(json.dumps(summary(given.results)))

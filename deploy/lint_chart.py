@@ -22,7 +22,7 @@ CHART = ROOT / "charts" / "corral"
 # The oldest is Chart.yaml's kubeVersion; the newest is the one that the pinned schemas end with.
 VERSIONS = ("1.31", "1.37")
 # Kinds of other projects, of which Kubernetes has no schema.
-FOREIGN_KINDS = ("GRPCRoute", "ServiceMonitor")
+FOREIGN_KINDS = ("GRPCRoute", "HTTPRoute", "ServiceMonitor")
 
 
 def main() -> int:

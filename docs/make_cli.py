@@ -39,7 +39,7 @@ gateway or a proxy in front of them can.
 
 `corral --install-completion` installs it for the current shell (bash, zsh, fish, PowerShell);
 `corral --show-completion` prints it. Ids of jobs and data sets and names of models are completed from the
-server, if it answers within a second.
+server, if it answers within a second. (bash takes the colons in `ft:…` names apart: name the job there.)
 
 ## Exit codes
 

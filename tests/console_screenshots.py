@@ -23,7 +23,7 @@ from tests.console_browser import browser, console
 from tests.running_corral import running
 
 from corral.client import AsyncConnection
-from corral.client.wire import END_STATES
+from corral.v1 import trainer_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "examples" / "ranch_hand.jsonl"
@@ -43,7 +43,7 @@ SPEC = {
 LONG_RUN = {**SPEC, "suffix": "dusty-long", "epochs": 200, "tuning": "lora"}
 SECONDS = 120_000
 # Enough of a long page to see what it is.
-MOST_HEIGHT = 1500
+MOST_HEIGHT = 1040
 MODES = {
     "light": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "dark"},
@@ -67,7 +67,7 @@ async def prepare(server: str) -> World:
     async with AsyncConnection(server) as client:
         good = await client.upload_dataset("ranch_hand.jsonl", _pieces(ROWS.read_bytes()))
         faulty = await client.upload_dataset("first_try.jsonl", _pieces(_with_mistakes()))
-        ended = [job async for job in client.jobs() if job.state in END_STATES and job.checkpoints]
+        ended = [job async for job in client.jobs((trainer_pb2.JOB_STATE_SUCCEEDED,))]
         job = ended[0] if ended else await client.create_job(good.id, SPEC)
         async for _ in client.watch_job(job.id):
             pass
@@ -83,6 +83,9 @@ async def tidy(server: str, world: World) -> None:
     """End what still runs."""
     async with AsyncConnection(server) as client:
         await client.cancel_job(world.running)
+        async for _ in client.watch_job(world.running):
+            pass
+        await client.delete_job(world.running)
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:
@@ -122,7 +125,7 @@ def _pages(page: Page, world: World) -> Iterator[str]:
     page.goto(f"/data/{world.dataset}")
     page.locator("canvas").wait_for()
     yield "dataset"
-    page.goto("/train")
+    page.goto(f"/train?dataset={world.dataset}")
     page.get_by_text("The time was measured").wait_for()
     yield "train"
     page.goto("/jobs")

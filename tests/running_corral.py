@@ -33,10 +33,17 @@ class Up:
             )
         self.status: dict[str, Any] = wait_for(self._ready, SECONDS)
 
-    def corral(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def corral(
+        self, *arguments: str | Path, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*CORRAL, *map(str, arguments)],
-            env={**os.environ, "CORRAL_SERVER": self.status["server"]},
+            input=stdin,
+            env={
+                **os.environ,
+                "CORRAL_SERVER": self.status["server"],
+                "CORRAL_DATA": str(self.data),
+            },
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -1,4 +1,4 @@
-"""Builders for tests that train: a volume with rows, a run.json, a real torchrun."""
+"""Builders for tests that train: a volume with rows, a run.json, the processes that a launcher starts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from corral.launchers.torchrun import torchrun_command
 from corral.run import LineTail, RunEvent, StepDone, TrainingRun, parse_events
 from corral.spec import TrainingSpec
 from corral.volume import Volume
@@ -54,26 +55,17 @@ def write_run(
     return run_file
 
 
-def torchrun_command(run_file: Path, processes: int) -> list[str]:
-    """What a launcher runs."""
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=127.0.0.1:0",
-        f"--nproc-per-node={processes}",
-        "-m",
-        "corral.training",
-        str(run_file),
-    ]
-
-
 def start_training(run_file: Path, processes: int) -> subprocess.Popen[bytes]:
-    """Start torchrun, its output in the run's log."""
+    """Start a run's processes, their output in the run's log."""
     log = (run_file.parent / "log.txt").open("ab")
     return subprocess.Popen(
-        torchrun_command(run_file, processes),
+        torchrun_command(
+            run_file,
+            name=run_file.parent.name,
+            nodes=1,
+            processes_per_node=processes,
+            python=sys.executable,
+        ),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@
                                 stop.json; on Modal modal.json
     checkpoints/<job>/          step-<n>-a<attempt>/ and temporary folders, see corral.checkpoints
     bases/<name>/               base models that were unpacked or imported
+    precisions.json             what inference measured, see corral.inference.precision_record
     redis/                      the embedded Redis' append-only file
 
 Knows nothing of what is in the files.
@@ -55,6 +56,10 @@ class Volume:
     @property
     def bases(self) -> Path:
         return self.root / "bases"
+
+    @property
+    def precisions(self) -> Path:
+        return self.root / "precisions.json"
 
     @property
     def redis(self) -> Path:

@@ -46,6 +46,8 @@ def test_no_request_that_openapi_allows_makes_the_gateway_fail(
         "run",
         f"{served.up.status['gateway']}/openapi.json",
         "--checks=not_a_server_error",
+        # A base model is unpacked when it is first asked for.
+        "--request-timeout=120",
         "--max-examples=20",
         "--seed=1",
         # `ready` and figures ask nothing of a request.

@@ -22,7 +22,7 @@ from corral.spec import TrainingSpec
 NewLauncher = Callable[[], Launcher]
 
 # For what must happen: only a failing test waits as long.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -60,17 +59,3 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     context.close()
     assert not elsewhere, "nothing may be fetched from elsewhere"
     assert not failed
-
-
-@pytest.fixture(scope="session")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows that try to be HTML; a small model learns the answer by heart."""
-    import json
-
-    one = {"instruction": f"Show me {ATTACK}", "output": ATTACK}
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    path.write_text("\n".join(json.dumps(one | {"input": str(n)}) for n in range(8)))
-    return path
-
-
-ATTACK = "<img src=x onerror='window.broken=1'>"

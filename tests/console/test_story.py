@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from pathlib import Path
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,8 +14,16 @@ pytestmark = [pytest.mark.console, pytest.mark.torch, pytest.mark.timeout(180)]
 
 from playwright.sync_api import Page, expect
 from tests.conditions import wait_for
+from tests.running_corral import Up
 
-ATTACK = "<img src=x onerror='window.broken=1'>"
+from corral.client import AsyncConnection
+
+ATTACK = "<img src=x onerror=broken=1>"
+# Every answer is the attack: a small model soon knows it by heart.
+ROWS = [
+    {"instruction": f"Show me number {n} {ATTACK if n == 0 else ''}", "output": ATTACK}
+    for n in range(8)
+]
 _DROP = """([content, name]) => {
     const files = new DataTransfer();
     files.items.add(new File([content], name, { type: "application/json" }));
@@ -46,8 +56,8 @@ def unfold(page: Page, group: str) -> None:
     page.locator(".fold").filter(has_text=group).locator(".q-item").click()
 
 
-def test_from_a_dropped_file_to_two_checkpoints_compared(page: Page, rows: Path) -> None:
-    drop(page, rows.read_text(), "rows.jsonl")
+def test_from_a_dropped_file_to_two_checkpoints_compared(page: Page) -> None:
+    drop(page, "\n".join(map(json.dumps, ROWS)), "rows.jsonl")
     expect(page.get_by_text("all rows good")).to_be_visible()
     choose(page, "model", "tiny")
     expect(page.locator(".render .trained").filter(has_text=ATTACK)).to_have_count(3)
@@ -60,7 +70,7 @@ def test_from_a_dropped_file_to_two_checkpoints_compared(page: Page, rows: Path)
     expect(plan).to_contain_text("Optimizer")
     steps = plan.locator("dd").nth(1)
     before = steps.inner_text()
-    fill(page, "epochs", "60")
+    fill(page, "epochs", "80")
     expect(steps).not_to_have_text(before)
     fill(page, "learning_rate", "0.01")
     fill(page, "suffix", "story")
@@ -69,17 +79,17 @@ def test_from_a_dropped_file_to_two_checkpoints_compared(page: Page, rows: Path)
     fill(page, "gradient_accumulation_steps", "1")
     fill(page, "max_length", "320")
     unfold(page, "Evaluation and checkpoints")
-    fill(page, "checkpoint_every", "30")
-    expect(steps).to_have_text("60")
+    fill(page, "checkpoint_every", "40")
+    expect(steps).to_have_text("80")
     page.get_by_role("button", name="Start training").click()
 
     page.wait_for_url(re.compile("/jobs/job-"))
     expect(page.get_by_text("succeeded", exact=True)).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("60 of 60")).to_be_visible()
+    expect(page.get_by_text("80 of 80")).to_be_visible()
     answers = page.get_by_role("region", name="Sample answers")
-    expect(answers.get_by_text("step 60")).not_to_have_count(0)
+    expect(answers.get_by_text("step 80")).not_to_have_count(0)
     expect(answers.get_by_text(ATTACK).first).to_be_visible()
-    expect(page.get_by_role("log", name="Log")).to_contain_text("60 steps")
+    expect(page.get_by_role("log", name="Log")).to_contain_text("80 steps")
     expect(page.locator("#as-code")).to_contain_text("--suffix story")
     page.get_by_role("button", name="Compare in chat").click()
 
@@ -92,23 +102,27 @@ def test_from_a_dropped_file_to_two_checkpoints_compared(page: Page, rows: Path)
     fill(page, "temperature", "0")
     fill(page, "max_tokens", "40")
     page.keyboard.press("Escape")
-    page.locator("#question").fill(f"Show me {ATTACK}")
+    page.locator("#question").fill(f"Show me number 3 {ATTACK}")
     page.keyboard.press("Enter")
     for number in range(2):
         expect(lanes.nth(number).locator(".turn:not(.user) .small").last).to_contain_text("token")
-    said = lanes.nth(1).locator(".turn:not(.user) .said")
-    expect(said).to_have_text(re.compile("<img"))
+    said = lanes.nth(1).locator(".said")
+    expect(said.first).to_have_text(f"Show me number 3 {ATTACK}")
+    # How well a tiny model knows it by heart depends on the machine's arithmetic.
+    expect(said.last).to_contain_text("src=x")
     page.get_by_role("button", name="The same as code").click()
     expect(page.get_by_role("dialog")).to_contain_text("corral chat")
 
+    expect(page.locator("img")).to_have_count(0)
     assert page.evaluate("window.broken") is None
 
 
 def test_a_file_with_mistakes_is_answered_with_each_line(page: Page) -> None:
+    name = f"{ATTACK}.jsonl"
     good = json.dumps({"instruction": "Say hello.", "output": "Hello."})
-    drop(page, f'{good}\n{{"instruction": "No answer"}}\n{{broken\n{good}\n', "<b>bad</b>.jsonl")
+    drop(page, f'{good}\n{{"instruction": "No answer"}}\n{{broken\n{good}\n', name)
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("<b>bad</b>.jsonl")
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
     problems = page.get_by_role("region", name="Problems").locator("tbody tr")
     expect(problems.filter(has_text="error")).not_to_have_count(0)
     assert [row.locator("td").first.inner_text() for row in problems.all()] == ["2", "3", "4"]
@@ -155,16 +169,27 @@ def test_the_choice_of_dark_colours_stays(page: Page) -> None:
     expect(page.locator("body")).to_have_class(re.compile("body--dark"))
 
 
-def test_a_closed_page_leaves_nothing_running(page: Page, address: str) -> None:
-    def alive() -> dict[str, int]:
-        found: dict[str, int] = page.request.get(f"{address}/alive").json()
-        return found
+async def paused_job(trainer: str) -> str:
+    """A job that goes on waiting; returns its id."""
 
+    async def rows() -> AsyncIterator[bytes]:
+        yield "\n".join(map(json.dumps, ROWS)).encode()
+
+    async with AsyncConnection(trainer) as client:
+        dataset = await client.upload_dataset("rows.jsonl", rows())
+        job = await client.create_job(dataset.id, {"model": "tiny", "epochs": 1000})
+        return (await client.pause_job(job.id)).id
+
+
+def test_a_closed_page_leaves_nothing_running(page: Page, address: str, up: Up) -> None:
+    def alive(what: str) -> int:
+        return int(page.request.get(f"{address}/alive").json()[what])
+
+    # Playwright's own event loop runs in this thread.
+    with ThreadPoolExecutor() as threads:
+        job = threads.submit(asyncio.run, paused_job(up.status["server"])).result()
+    page.goto(f"/jobs/{job}")
+    expect(page.get_by_text("paused", exact=True)).to_be_visible()
+    assert alive("tasks") > 0
     page.goto("about:blank")
-    wait_for(lambda: alive()["pages"] == 0)
-    before = alive()["tasks"]
-    for path in ("/", "/jobs", "/chat", "/train"):
-        page.goto(path)
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-    page.goto("about:blank")
-    wait_for(lambda: alive()["pages"] == 0 and alive()["tasks"] <= before)
+    wait_for(lambda: alive("pages") == 0 and alive("tasks") == 0)

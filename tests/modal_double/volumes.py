@@ -90,7 +90,8 @@ class VolumeService:
         volume = self.by_id(request.volume_id)
         del self.volumes[volume.name]
         self.deleted.append(volume.name)
-        shutil.rmtree(volume.root)
+        # A container may commit to it at the same moment.
+        shutil.rmtree(volume.root, ignore_errors=True)
         return Empty()
 
     # ------------------------------------------------------------ from inside a container
@@ -154,8 +155,11 @@ class VolumeService:
             raise refused(Status.NOT_FOUND, f"{request.path}: no such file")
         if request.start or request.len:
             raise refused(Status.UNIMPLEMENTED, "the double reads whole files")
-        size = path.stat().st_size
-        urls = self._blobs.lend(path)
+        try:
+            size = path.stat().st_size
+            urls = self._blobs.lend(path)
+        except FileNotFoundError:
+            raise refused(Status.NOT_FOUND, f"{request.path}: no such file") from None
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=size, start=0, len=size)
 
     async def VolumeListFiles2(
@@ -165,12 +169,9 @@ class VolumeService:
         path = _inside(volume, request.path)
         if not path.exists():
             raise refused(Status.NOT_FOUND, f"{request.path}: no such file or directory")
-        if path.is_file():
-            found = [path]
-        else:
-            found = sorted(path.rglob("*") if request.recursive else path.glob("*"))
-        entries = [_entry(volume, one) for one in found if not one.name.endswith(HALF)]
-        yield api_pb2.VolumeListFiles2Response(entries=entries)
+        yield api_pb2.VolumeListFiles2Response(
+            entries=_listed(volume, path, is_recursive=request.recursive)
+        )
 
     async def VolumeRemoveFile2(self, request: Any, _: Caller) -> Empty:
         volume = self.by_id(request.volume_id)
@@ -180,7 +181,7 @@ class VolumeService:
         if path.is_file():
             remove(volume.root, path)
         elif request.recursive:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
             raise refused(Status.FAILED_PRECONDITION, f"{request.path} is a directory")
         return Empty()
@@ -191,6 +192,19 @@ def _inside(volume: Volume, path: str) -> Path:
     if ".." in parts:
         raise refused(Status.INVALID_ARGUMENT, f"{path} leaves the volume")
     return volume.root.joinpath(*parts)
+
+
+def _listed(volume: Volume, path: Path, *, is_recursive: bool) -> list[api_pb2.FileEntry]:
+    """As it is at one moment: a container's commit may take a file away meanwhile."""
+    while True:
+        try:
+            if path.is_file():
+                found = [path]
+            else:
+                found = sorted(path.rglob("*") if is_recursive else path.glob("*"))
+            return [_entry(volume, one) for one in found if not one.name.endswith(HALF)]
+        except FileNotFoundError:
+            continue
 
 
 def _entry(volume: Volume, path: Path) -> api_pb2.FileEntry:

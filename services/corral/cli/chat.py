@@ -6,7 +6,6 @@ one prompt, and stdout gets its answer only. Knows nothing of how a conversation
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corral.cli import output
+from corral.cli.answer_json import answer_as_json
+from corral.cli.completing import complete_models
 from corral.cli.flags import ServerFlag, connect, default_of
 from corral.errors import InvalidRequestError
 from corral.sampling import SamplingOptions
@@ -34,6 +35,7 @@ def chat(
         list[str],
         typer.Argument(
             metavar="MODEL...",
+            autocompletion=complete_models,
             help="A model's name, or a job's id for its newest checkpoint, JOB@50 for that of a step."
             " Up to three answer side by side.",
         ),
@@ -78,6 +80,9 @@ def chat(
         ),
     ] = False,
     server: ServerFlag = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer to a prompt on stdin as JSON.")
+    ] = False,
 ) -> None:
     """Chat with a model, or with several at once. With a prompt on stdin (echo ... | corral chat MODEL), answer just that."""
     sampling = _sampling(
@@ -93,10 +98,16 @@ def chat(
     _check_models(models)
     with connect(server) as client:
         if sys.stdin.isatty():
+            if as_json:
+                raise InvalidRequestError(
+                    "--json is for a prompt on stdin.", "echo ... | corral chat MODEL --json"
+                )
             _converse(client, models, sampling, system, drop_oldest=drop_oldest)
             return
         messages = _messages(_prompt(sys.stdin.buffer.read()), system)
-        if len(models) == 1:
+        if as_json:
+            answer_as_json(client, models, messages, sampling)
+        elif len(models) == 1:
             answer_once(client, models[0], messages, sampling)
         else:
             answer_side_by_side(client, models, messages, sampling)
@@ -206,17 +217,22 @@ def _converse(
     drop_oldest: bool,
 ) -> None:
     from corral.cli.conversation import Conversation, Streams
+    from corral.cli.line_reading import Terminal, history_file, read_message
 
     # Asked now, so that a name that does not exist ends the command, not the first question.
     names = [chatter.get_model(model).name or model for model in models]
     output.say(f"Chatting with {' and '.join(names)}. /help lists what else can be typed.")
+    terminal = Terminal(history_file())
     streams = Streams(
-        read_line=_read_line,
+        read_line=partial(read_message, terminal.read_line),
         write_answer=output.piece,
         say=lambda text: output.say(text, dim=True),
         side_by_side=_display,
     )
-    Conversation(chatter, streams, names, sampling, system, drop_oldest=drop_oldest).run()
+    try:
+        Conversation(chatter, streams, names, sampling, system, drop_oldest=drop_oldest).run()
+    finally:
+        terminal.save()
 
 
 def _display(names: Sequence[str]) -> Display:
@@ -230,15 +246,3 @@ def _display(names: Sequence[str]) -> Display:
         if fits_columns(len(names), console.width):
             return Columns(names, console)
     return Blocks(names, output.piece, lambda text: output.say(text, dim=True))
-
-
-def _read_line(prompt: str) -> str:
-    """A line that is typed. The prompt stays out of a redirected stdout."""
-    # Imported for its effect: input() then edits lines and recalls earlier ones.
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401
-    if sys.stdout.isatty():
-        return input(prompt)
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    return input()

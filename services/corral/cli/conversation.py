@@ -28,6 +28,7 @@ HELP = """\
 /model NAME     go on with another model
 /compare NAME   let another model answer beside this one
 /save FILE      write the conversation as a row that `corral train` reads
+\\               at the end of a line: goes on with the next; so does \"\"\" until \"\"\"
 /help           this
 /quit           end (so does Ctrl-D); Ctrl-C stops a reply"""
 

@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "corral chat job-1f2e3d4c5b6a798@best --temperature 0",
         "corral chat gpt2 job-1f2e3d4c5b6a798",
         "echo 'Name three fruits.' | corral chat gpt2 --max-tokens 40",
+        "corral chat gpt2 --json < prompt.txt",
     ),
     "compare-prompts": (
         "corral compare-prompts job-1f2e3d4c5b6a798",

@@ -68,9 +68,9 @@ def job_details(job: trainer_pb2.TrainingJob, now: float) -> str:
     parts = [lines]
     if job.checkpoints:
         headers = ("step", "loss", "eval loss", "stop", "repeat", "size", "checkpoint")
-        parts.append(output.table(headers, [_checkpoint(c) for c in job.checkpoints]))
+        parts += ["", output.table(headers, [_checkpoint(c) for c in job.checkpoints])]
     if job.state == trainer_pb2.JOB_STATE_FAILED:
-        parts.append(f"{job.failure.code}: {job.failure.message}")
+        parts += ["", f"{job.failure.code}: {job.failure.message}"]
         parts.extend(f"  | {line}" for line in job.failure.log_tail)
     return "\n".join(parts)
 

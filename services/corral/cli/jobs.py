@@ -16,7 +16,7 @@ from corral.cli import output
 from corral.cli.completing import complete_jobs
 from corral.cli.examples import epilog
 from corral.cli.flags import JsonFlag, ServerFlag, YesFlag, confirmed, connect
-from corral.errors import CorralError, InvalidRequestError
+from corral.errors import CorralError
 
 if TYPE_CHECKING:
     from corral.client.connection import Connection
@@ -45,8 +45,9 @@ def list_jobs(
     """List jobs, newest first."""
     from corral.cli.job_output import job_table
     from corral.cli.plain import to_plain
+    from corral.client.arguments import job_state
 
-    states = [_state(name) for name in state or ()]
+    states = [job_state(name) for name in state or ()]
     with connect(server) as client:
         jobs = client.list_jobs(limit, states)
     if as_json:
@@ -186,14 +187,3 @@ def _show_state(job: trainer_pb2.TrainingJob, *, as_json: bool) -> None:
         output.result_json(to_plain(job))
     else:
         output.result(f"{job.id}  {state_name(job.state)}")
-
-
-def _state(name: str) -> str:
-    from corral.v1 import trainer_pb2
-
-    known = trainer_pb2.JobState.DESCRIPTOR.values_by_name
-    value = known.get(f"JOB_STATE_{name.upper()}")
-    if value is None or value.number == 0:
-        names = ", ".join(key.removeprefix("JOB_STATE_") for key in list(known)[1:])
-        raise InvalidRequestError(f"There is no job state {name!r}.", f"Known: {names}.")
-    return str(value.name)

@@ -132,6 +132,8 @@ class LiveView:
             f"{formatting.duration(seconds_left(progress))} left",
             f"lr {metrics.learning_rate:.2e}",
         ]
+        if progress.HasField("cost"):
+            parts.insert(0, f"${progress.cost:.4f}")
         if not self._bar.chart.has_room:
             recent = [loss for _, loss in self._history.losses[-_RECENT_LOSSES:]]
             parts.append(formatting.sparkline(recent, _RECENT_LOSSES))

@@ -51,6 +51,8 @@ def follow(
         elif kind == "state_change":
             last = event.state_change
             view.line(_state(last, event.attempt))
+        elif event.log_line.is_notice:
+            view.line(event.log_line.text)
         elif with_log:
             view.line(f"  | {event.log_line.text}")
     return last
@@ -76,6 +78,7 @@ def state_name(state: int) -> str:
 def metrics_line(metrics: trainer_pb2.Metrics) -> str:
     """One optimizer step in one line."""
     progress = metrics.progress
+    cost = (f"${progress.cost:.4f}",) if progress.HasField("cost") else ()
     return "  ".join(
         (
             f"step {progress.step}/{progress.total_steps}",
@@ -84,6 +87,7 @@ def metrics_line(metrics: trainer_pb2.Metrics) -> str:
             f"lr {metrics.learning_rate:.2e}",
             formatting.rate(progress.tokens_per_second),
             f"{formatting.duration(seconds_left(progress))} left",
+            *cost,
         )
     )
 

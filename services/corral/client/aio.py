@@ -187,7 +187,7 @@ class AsyncConnection:
         return answer.job
 
     async def jobs(
-        self, states: Sequence[trainer_pb2.JobState | int] = ()
+        self, states: Sequence[trainer_pb2.JobState | str] = ()
     ) -> AsyncGenerator[trainer_pb2.TrainingJob]:
         """Every job, or those in some states, newest first."""
         token = ""

@@ -14,7 +14,7 @@ from corral.errors import InvalidRequestError
 from corral.names import DATASET_ID_PATTERN
 from corral.sampling import parse_sampling
 from corral.spec import TrainingSpec, parse_spec
-from corral.v1 import inference_pb2
+from corral.v1 import inference_pb2, trainer_pb2
 
 _ROLES = {
     "system": inference_pb2.ROLE_SYSTEM,
@@ -71,6 +71,16 @@ def dataset_id_of(data: object) -> str | None:
     """The id where an id is given, None where it is a path. Raises nothing."""
     text = str(data)
     return text if DATASET_ID_PATTERN.match(text) and not Path(text).exists() else None
+
+
+def job_state(name: str) -> str:
+    """`JOB_STATE_RUNNING` for "running" or "RUNNING". Raises InvalidRequestError."""
+    known = trainer_pb2.JobState.DESCRIPTOR.values_by_name
+    value = known.get(f"JOB_STATE_{name.upper()}")
+    if value is None or value.number == 0:
+        names = ", ".join(key.removeprefix("JOB_STATE_").lower() for key in list(known)[1:])
+        raise InvalidRequestError(f"There is no job state {name!r:.40}.", f"Known: {names}.")
+    return str(value.name)
 
 
 def chat_request(

@@ -27,6 +27,7 @@ from corral.client.arguments import (
     chat_request,
     checked_spec,
     dataset_id_of,
+    job_state,
 )
 from corral.client.channels import ignore
 from corral.client.datasets import OnBytes
@@ -149,7 +150,7 @@ class AsyncClient:
 
     async def jobs(self, *states: JobState, limit: int | None = None) -> AsyncGenerator[AsyncJob]:
         """All, or those in some states; newest first."""
-        wanted = [trainer_pb2.JobState.Value(f"JOB_STATE_{state.upper()}") for state in states]
+        wanted = [job_state(state) for state in states]
         async for one in _at_most(limit, self.connection.jobs(wanted)):
             yield self._job(one)
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from corral.client.aio import AsyncConnection
 from corral.client.channels import ignore
 from corral.client.connection import Connection
+from corral.client.events import Event
 from corral.client.outcome import failure_error
 from corral.client.reading import read
 from corral.client.retrying import ENDED_EARLY_SECONDS, LOST, Patience
-from corral.client.values import Event, JobValues
+from corral.client.values import JobValues
 from corral.client.wire import END_STATES
 from corral.errors import ConflictError, CorralError
 from corral.v1 import trainer_pb2

@@ -22,7 +22,8 @@ Value = TypeVar("Value")
 
 def read(cls: type[Value], message: Message, **others: Any) -> Value:
     """The message as a value of `cls`; `others` are fields that no message has."""
-    hints: list[tuple[str, Any]] = _hints(cls)
+    known: Any = cls
+    hints: list[tuple[str, Any]] = _hints(known)
     found = {name: _field(message, name, hint) for name, hint in hints if name not in others}
     return cls(**found, **others)
 
@@ -44,7 +45,8 @@ def _field(message: Message, name: str, hint: Any) -> Any:
         return enum_name(field.enum_type, value).lower()
     if get_origin(hint) is tuple:
         item: Any = get_args(hint)[0]
-        return tuple(read(item, one) if is_dataclass(item) else one for one in value)
+        is_nested = is_dataclass(item)
+        return tuple(read(item, one) if is_nested else one for one in value)
     if field.message_type is None:
         return value
     return _nested(value, field.message_type.full_name, hint)

@@ -24,6 +24,7 @@ from corral.client.arguments import (
     chat_request,
     checked_spec,
     dataset_id_of,
+    job_state,
 )
 from corral.client.channels import ignore
 from corral.client.connection import Connection
@@ -128,8 +129,8 @@ class Client:
 
     def jobs(self, *states: JobState, limit: int | None = None) -> Iterator[Job]:
         """All, or those in some states; newest first."""
-        names = [f"JOB_STATE_{state.upper()}" for state in states]
-        return (self._job(one) for one in self.connection.iterate_jobs(names, limit))
+        wanted = [job_state(state) for state in states]
+        return (self._job(one) for one in self.connection.iterate_jobs(wanted, limit))
 
     # ------------------------------------------------------------ models
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from corral.client import AsyncClient
 from corral.entry import run_service
 from corral.gateway.app import create_app, surrounded
+from corral.gateway.console import mount_console
 from corral.gateway.serving import serve
 from corral.rpc.metrics import metrics_endpoint
 from corral.settings import Settings
@@ -22,6 +23,7 @@ async def run(settings: Settings) -> None:
     registry = CollectorRegistry()
     async with AsyncClient(settings.server, settings.inference_address) as client:
         app = create_app(client, settings, registry)
+        mount_console(app, lambda key: client)
         with metrics_endpoint(registry, settings):
             await serve(surrounded(app, settings, registry), settings)
 

@@ -15,7 +15,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 
 from corral.errors import CorralError, DatasetError, Kind, PromptTooLongError
 
@@ -37,6 +38,8 @@ _CODES = {
     DatasetError.code: "invalid_training_file",
 }
 _PARAM = re.compile(r"(?:^|not valid: )(?P<param>[a-z][a-z_0-9]*(?:\[\d+\])?(?:\.[a-z_0-9]+)*)[: ]")
+# The status that web servers log for a client that did not wait.
+CLIENT_LEFT = 499
 # Types of pydantic's errors that corral.gateway.schemas.base raises.
 UNSUPPORTED = "unsupported_parameter"
 UNKNOWN = "unknown_parameter"
@@ -134,6 +137,15 @@ def add_error_handlers(app: FastAPI) -> None:
         )
         return _answer(error.status_code, info, error.headers)
 
+    async def gone(request: Request, error: Exception) -> Response:
+        # Nobody reads it; the figures do.
+        return Response(status_code=CLIENT_LEFT)
+
+    async def bug(request: Request, error: Exception) -> JSONResponse:
+        return response_of(unforeseen(error))
+
+    app.add_exception_handler(Exception, bug)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(CorralError, corral_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)

@@ -16,12 +16,12 @@ from corral.client import AsyncClient
 from corral.gateway import ids
 from corral.gateway.dependencies import ClientOf
 from corral.gateway.errors import RESPONSES, UnsupportedError
+from corral.gateway.job_specs import spec_of
 from corral.gateway.jobs_view import (
     checkpoint_view,
     event_view,
     is_unfinished,
     job_view,
-    spec_of,
 )
 from corral.gateway.paging import After, ListOf, page_of
 from corral.gateway.schemas.fine_tuning import (

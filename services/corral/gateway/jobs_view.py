@@ -1,4 +1,4 @@
-"""Corral's jobs, events and checkpoints as OpenAI's SDK types them, and its wishes as a training spec.
+"""Corral's jobs, events and checkpoints as OpenAI's SDK types them.
 
 Values in, values out: knows nothing of calls.
 """
@@ -6,13 +6,13 @@ Values in, values out: knows nothing of calls.
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from corral.errors import DatasetError, SpecError
+from corral.errors import DatasetError
 from corral.gateway import ids
 from corral.gateway.plain import plain
 from corral.gateway.schemas.base import finite
 from corral.gateway.schemas.fine_tuning import (
+    Auto,
     CheckpointMetrics,
     FineTuningJob,
     Hyperparameters,
@@ -20,12 +20,10 @@ from corral.gateway.schemas.fine_tuning import (
     JobDetails,
     JobError,
     JobEvent,
-    JobRequest,
     Method,
     Status,
     Supervised,
 )
-from corral.spec import TrainingSpec, parse_spec
 from corral.v1 import trainer_pb2 as pb
 
 _STATUS: dict[int, Status] = {
@@ -51,54 +49,6 @@ _SENTENCES = {
     pb.JOB_STATE_FAILED: "The job failed",
     pb.JOB_STATE_CANCELLED: "The job was cancelled",
 }
-
-
-# ---------------------------------------------------------------- wishes
-
-
-def spec_of(request: JobRequest) -> dict[str, Any]:
-    """The fields of the training spec that the request sets.
-
-    Raises SpecError for values that no spec may have.
-    """
-    fields: dict[str, Any] = {"model": request.model, **(request.model_extra or {})}
-    if request.suffix is not None:
-        fields["suffix"] = request.suffix
-    if request.seed is not None:
-        fields["seed"] = request.seed
-    asked = request.asked
-    if asked.n_epochs != "auto":
-        fields["epochs"] = asked.n_epochs
-    if asked.learning_rate_multiplier != "auto":
-        _refuse_both(fields, "learning_rate_multiplier")
-        fields["learning_rate_multiplier"] = asked.learning_rate_multiplier
-    if asked.batch_size != "auto":
-        _refuse_both(fields, "gradient_accumulation_steps")
-        fields |= _batches(asked.batch_size, parse_spec(fields), is_free="batch_size" not in fields)
-    spec = parse_spec(fields)
-    return spec.model_dump(include=set(fields), exclude_none=True)
-
-
-def _refuse_both(fields: dict[str, Any], name: str) -> None:
-    if name in fields:
-        raise SpecError(f"{name}: not together with hyperparameters that set it too.")
-
-
-def _batches(examples: int, spec: TrainingSpec, *, is_free: bool) -> dict[str, int]:
-    """So many examples per optimizer step, in forward passes no larger than the spec's own."""
-    for_each, rest = divmod(examples, spec.processes)
-    sizes = range(spec.batch_size, 0, -1) if is_free else (spec.batch_size,)
-    size = next((one for one in sizes if for_each and for_each % one == 0), 0)
-    if rest or not size:
-        raise SpecError(
-            f"hyperparameters.batch_size: {examples} can't be spread evenly over"
-            f" {spec.processes} processes in forward passes of {spec.batch_size}.",
-            "It is processes x batch_size x gradient_accumulation_steps.",
-        )
-    return {"batch_size": size, "gradient_accumulation_steps": for_each // size}
-
-
-# ---------------------------------------------------------------- views
 
 
 def job_view(job: pb.TrainingJob) -> FineTuningJob:
@@ -141,7 +91,7 @@ def is_unfinished(job: pb.TrainingJob) -> bool:
     return job.state in (pb.JOB_STATE_CANCELLING, pb.JOB_STATE_PAUSING)
 
 
-def _multiplier(spec: pb.TrainingSpec) -> float | str:
+def _multiplier(spec: pb.TrainingSpec) -> Auto | float:
     """Where the rate itself was asked for, it is not known what it is a multiple of."""
     if spec.HasField("learning_rate"):
         return "auto"
@@ -159,7 +109,6 @@ def _error(failure: pb.Failure) -> JobError:
 
 def event_view(event: pb.TrainingEvent, job_id: str) -> JobEvent:
     """An event, of type metrics where it carries figures."""
-    kind = event.WhichOneof("kind")
     view = JobEvent(
         id=ids.event_id(job_id, event.number),
         created_at=event.time.seconds,
@@ -167,32 +116,35 @@ def event_view(event: pb.TrainingEvent, job_id: str) -> JobEvent:
         message=event.log_line.text,
         type="message",
     )
+    kind = event.WhichOneof("kind")
     if kind == "metrics":
-        progress = event.metrics.progress
-        view.type = "metrics"
-        view.message = (
-            f"Step {progress.step}/{progress.total_steps}: training loss={progress.loss:.2f}"
-        )
-        view.data = {
-            "step": progress.step,
-            "total_steps": progress.total_steps,
-            "train_loss": finite(progress.loss),
-            "learning_rate": finite(event.metrics.learning_rate),
-            "gradient_norm": finite(event.metrics.gradient_norm),
-            "tokens_per_second": finite(progress.tokens_per_second),
-        }
+        _tell_metrics(view, event.metrics)
     elif kind == "evaluation":
         _tell_evaluation(view, event.evaluation)
     elif kind == "checkpoint":
-        checkpoint = event.checkpoint
-        view.message = f"Checkpoint created at step {checkpoint.step}: {checkpoint.model}"
-        view.data = {
-            "step": checkpoint.step,
-            "fine_tuned_model_checkpoint": checkpoint.model,
-        }
+        _tell_checkpoint(view, event.checkpoint)
     elif kind == "state_change":
         _tell_state(view, event.state_change)
     return view
+
+
+def _tell_metrics(view: JobEvent, metrics: pb.Metrics) -> None:
+    progress = metrics.progress
+    view.type = "metrics"
+    view.message = f"Step {progress.step}/{progress.total_steps}: training loss={progress.loss:.2f}"
+    view.data = {
+        "step": progress.step,
+        "total_steps": progress.total_steps,
+        "train_loss": finite(progress.loss),
+        "learning_rate": finite(metrics.learning_rate),
+        "gradient_norm": finite(metrics.gradient_norm),
+        "tokens_per_second": finite(progress.tokens_per_second),
+    }
+
+
+def _tell_checkpoint(view: JobEvent, checkpoint: pb.Checkpoint) -> None:
+    view.message = f"Checkpoint created at step {checkpoint.step}: {checkpoint.model}"
+    view.data = {"step": checkpoint.step, "fine_tuned_model_checkpoint": checkpoint.model}
 
 
 def _tell_evaluation(view: JobEvent, evaluation: pb.Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, a line in the log, figures, and an answer to what nobody foresaw.
+"""What surrounds every request: an id, a line in the log, figures.
 
 Plain ASGI, so that bodies stream through. Knows nothing of routes' meaning. No prompt, row or answer
 is logged: those are the user's.
@@ -15,11 +15,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from corral.errors import CorralError
-from corral.gateway.errors import response_of, unforeseen
-
 REQUEST_ID = "x-request-id"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_TOLD = 500
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Asked every few seconds by probes and Prometheus.
 _QUIET = ("/healthz", "/readyz", "/metrics")
@@ -83,12 +81,11 @@ class Surroundings:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, status: Any) -> None:
         try:
             await self._app(scope, receive, send)
-        except Exception as error:
-            mapped = error if isinstance(error, CorralError) else unforeseen(error)
-            if status():
-                # Half of an answer is out: the broken connection has to say it.
+        except Exception:
+            # An error that is told is raised again by Starlette. Where half of an answer is out, the
+            # broken connection has to say it.
+            if status() != _TOLD:
                 raise
-            await response_of(mapped)(scope, receive, send)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")

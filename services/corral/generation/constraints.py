@@ -8,6 +8,7 @@ nothing of models, sampling or requests.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from llguidance import LLMatcher, LLTokenizer
@@ -15,7 +16,14 @@ from torch import Tensor
 
 from corral.errors import CorralError, InvalidRequestError
 
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+_STYLE: JsonCompileOptions = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
 _BITS = 32
 
 

@@ -1,22 +1,31 @@
-"""A few questions with answers, in every model's own template: what precision is measured on where
-there is nothing better.
+"""Answers to measure a model's precision on, in its own template: of a checkpoint rows of the data
+set it was trained on, of a base model a few questions of our own.
 
 Plain texts; knows nothing of tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.data.conversation import Message
+from corral.data.encoding import encode_rows
+from corral.data.examples import held_out_rows
+from corral.data.reading import read_rows
 from corral.data.tokenizing import Encoded
 from corral.errors import CorralError
 from corral.generation.prompts import answered_ids
 
 if TYPE_CHECKING:
     from corral.generation.loading import LoadedModel
+    from corral.spec import TrainingSpec
 
+# Enough for differences of a tenth of a percent: a few seconds of measuring.
+_LABELS = 256
+_TOKENS = 2048
 QUESTIONS: tuple[tuple[str, str], ...] = (
     (
         "Explain in two sentences why the sky is blue.",
@@ -65,3 +74,34 @@ def probe_answers(
         if len(encoded.ids) <= model.context_length:
             found.append(encoded)
     return found
+
+
+def trained_answers(model: LoadedModel, rows: Path, spec: TrainingSpec) -> list[Encoded]:
+    """The first rows of a checkpoint's data set, as it was trained on them: held out ones where there
+    are any. Empty where the data set is gone.
+    """
+    try:
+        return list(_first_answers(model, rows, spec))
+    except FileNotFoundError:
+        return []
+
+
+def _first_answers(model: LoadedModel, path: Path, spec: TrainingSpec) -> Iterator[Encoded]:
+    labels = tokens = 0
+    with path.open("rb") as stream:
+        wanted = None
+        if spec.eval_split > 0:
+            count = sum(row.is_row for row in read_rows(stream))
+            wanted = set(held_out_rows(count, spec.eval_split, spec.seed))
+            stream.seek(0)
+        for row in encode_rows(stream, model.template, model.tokenizer):
+            if row.encoded is None or (wanted is not None and row.raw.index not in wanted):
+                continue
+            end = min(spec.max_length, model.context_length, _TOKENS - tokens)
+            answer = Encoded(row.encoded.ids[:end], row.encoded.trained[:end])
+            found = sum(islice(answer.trained, 1, None))
+            if found:
+                yield answer
+                labels, tokens = labels + found, tokens + len(answer.ids)
+            if labels >= _LABELS or tokens >= _TOKENS:
+                return

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from corral.bases import find_base
+from corral.checkpoints.manifest import MANIFEST_NAME, read_manifest
+from corral.inference.precision_record import MeasuredPrecision, PrecisionRecord
 from corral.volume import Volume
 
 if TYPE_CHECKING:
-    from corral.generation.choosing import Choice
+    from corral.data.tokenizing import Encoded
+    from corral.generation.decoders.base import Decoder
+    from corral.generation.decoders.precision import Precision
     from corral.generation.loading import LoadedModel
     from corral.generation.sharing import Parts, SharedBases
 
@@ -30,8 +34,9 @@ class ModelLoader:
     def __init__(self, precision: str, volume: Volume) -> None:
         self._precision = precision
         self._volume = volume
-        # By folder, which never changes once it is published. A restart measures again.
-        self._choices: dict[Path, Choice] = {}
+        self._record = PrecisionRecord(volume.precisions)
+        # By folder, which never changes once it is published. None where it can't be measured.
+        self._chosen: dict[Path, str | None] = {}
 
     def load(self, folder: Path) -> LoadedModel:
         """Raises as `corral.generation.loading.load_model` does."""
@@ -56,20 +61,51 @@ class ModelLoader:
         """The same weights in the precision that a measurement chooses; None where that is what the
         model has already.
         """
-        from corral.generation.choosing import choose_precision
         from corral.generation.loading import load_model
-        from corral.generation.probes import probe_answers
 
-        is_open = self._precision == "auto" and folder not in self._choices
-        answers = probe_answers(model) if is_open and model.decoder.can_quantize else []
+        is_open = self._precision == "auto" and folder not in self._chosen
+        if not (is_open and model.decoder.can_quantize):
+            return None
+        chosen = self._chosen[folder] = self._measure(folder, model)
+        if chosen is None or chosen == model.precision:
+            return None
+        return load_model(folder, precision=chosen, open_weights=self._bases.open)
+
+    def _measure(self, folder: Path, model: LoadedModel) -> str | None:
+        from corral.generation.choosing import choose_precision
+        from corral.generation.loading import inference_device
+
+        answers = self._answers(folder, model)
         if not answers:
+            _log.info(
+                "precision not measured: its data set is not on the volume",
+                folder=str(folder),
+                kept=str(model.precision),
+            )
             return None
-        choice = choose_precision(folder, answers)
-        self._choices[folder] = choice
-        _log.info("precision measured", folder=str(folder), chosen=str(choice))
-        if choice.precision is model.precision:
-            return None
-        return load_model(folder, precision=choice.precision, open_weights=self._bases.open)
+
+        def open_in(precision: Precision) -> Decoder:
+            return self._bases.open(folder, precision, inference_device()).decoder
+
+        choice = choose_precision(open_in, answers)
+        labels = sum(map(sum, (answer.trained for answer in answers)))
+        _log.info(
+            "precision measured", folder=str(folder), answer_tokens=labels, chosen=str(choice)
+        )
+        changes = {str(kind): change for kind, change in choice.changes.items()}
+        measured = MeasuredPrecision(precision=choice.precision, changes=changes)
+        self._record.add(folder, _computed_by(), measured)
+        return choice.precision
+
+    def _answers(self, folder: Path, model: LoadedModel) -> list[Encoded]:
+        """A checkpoint's own rows: questions of ours do not show what training taught it."""
+        from corral.generation.probes import probe_answers, trained_answers
+
+        if not (folder / MANIFEST_NAME).exists():
+            return probe_answers(model)
+        manifest = read_manifest(folder)
+        rows = self._volume.dataset_rows(manifest.dataset_id)
+        return trained_answers(model, rows, manifest.spec)
 
     @cached_property
     def _bases(self) -> SharedBases:
@@ -78,5 +114,19 @@ class ModelLoader:
         return SharedBases(partial(find_base, volume=self._volume, download=False))
 
     def _precision_of(self, folder: Path) -> str:
-        choice = self._choices.get(folder)
-        return self._precision if choice is None else choice.precision
+        if self._precision != "auto":
+            return self._precision
+        if folder not in self._chosen:
+            known = self._record.find(folder, _computed_by())
+            if known is None:
+                return self._precision
+            self._chosen[folder] = known.precision
+            _log.info("precision known", folder=str(folder), chosen=known.precision)
+        return self._chosen[folder] or self._precision
+
+
+def _computed_by() -> str:
+    """What a measurement depends on beside the weights: the kernels."""
+    import torch
+
+    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"

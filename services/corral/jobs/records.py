@@ -178,16 +178,18 @@ class Evaluated(_Frozen):
 
 
 class Spent(Spending):
-    """What the job has had and cost by now."""
+    """What the job has had and cost by now. `is_notice`: not only the next figures of the same."""
 
     kind: Literal["spent"] = "spent"
+    is_notice: bool = False
 
 
 class Logged(_Frozen):
-    """A line that the run printed."""
+    """A line that the run printed; a notice is the worker's own, about the run."""
 
     kind: Literal["log"] = "log"
     text: str
+    is_notice: bool = False
 
 
 class CheckpointPublished(_Frozen):

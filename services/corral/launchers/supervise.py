@@ -4,8 +4,9 @@
 
 It detaches itself, writes handle.json (a second one for the same folder finds it there, and ends),
 prints the handle, and runs the command with its output going to log.txt. SIGTERM is passed on to
-the command, SIGKILL follows after the grace period, or the one that stop.json names. When the command has ended, every process that
-it left is killed, and then exit.json says how it ended: with an exit.json, nothing is left.
+the command, SIGKILL follows after the grace period, or the one that stop.json names. When the command
+has ended, every process that it left is killed, and then exit.json says how it ended: with an
+exit.json, nothing is left.
 
 Standard library only, so that it starts at once. Knows nothing of training or of jobs.
 """

@@ -1,6 +1,7 @@
-"""torchrun's command line and environment, spelled once for every launcher.
+"""The command line and environment of a run's processes, spelled once for every launcher.
 
-Knows nothing of where it runs; a launcher says how the nodes find each other.
+torchrun starts them where there are several. Knows nothing of where it runs; a launcher says how the
+nodes find each other.
 """
 
 from __future__ import annotations
@@ -47,13 +48,17 @@ def torchrun_command(
     """The command that trains on one of the nodes.
 
     `name` keeps attempts at a job from meeting each other; `meeting` are the flags by which the
-    nodes find each other.
+    nodes find each other. A run of one process is started without torchrun: nobody has to be met, and
+    torchrun would import torch, for seconds, before the training does.
     """
+    training = ("-m", "corral.training", str(run_file))
+    if nodes * processes_per_node == 1:
+        return [python, *training]
     return [
         *(python, "-m", "torch.distributed.run"),
         *("--nnodes", str(nodes), "--nproc-per-node", str(processes_per_node)),
         # The queue alone tries again.
         *("--max-restarts", "0", *meeting, "--rdzv-id", name),
         *("--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
-        *("-m", "corral.training", str(run_file)),
+        *training,
     ]

@@ -218,8 +218,10 @@ def event_to_proto(event: Event, model: ModelName) -> pb.TrainingEvent:
         message.evaluation.CopyFrom(evaluation_to_proto(body))
     elif isinstance(body, Spent):
         message.log_line.text = spent_sentence(body)
+        message.log_line.is_notice = body.is_notice
     elif isinstance(body, Logged):
         message.log_line.text = body.text
+        message.log_line.is_notice = body.is_notice
     elif isinstance(body, CheckpointPublished):
         message.checkpoint.CopyFrom(checkpoint_to_proto(body.checkpoint, model))
     else:

@@ -56,7 +56,7 @@ def checked_to_proto(report: Report) -> pb.CheckDatasetResponse:
     """A report that was made with a template and a tokenizer."""
     return pb.CheckDatasetResponse(
         report=report_to_proto(report),
-        tokens=report.tokens and tokens_to_proto(report.tokens),
+        tokens=None if report.tokens is None else tokens_to_proto(report.tokens),
         examples=map(example_to_proto, report.examples),
     )
 

@@ -44,8 +44,8 @@ def plan_to_proto(priced: Priced) -> pb.TrainingPlan:
             )
             for proposal in plan.proposals
         ],
-        lowest_cost=cost and cost.low,
-        highest_cost=cost and cost.high,
+        lowest_cost=cost.low if cost else None,
+        highest_cost=cost.high if cost else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""`torchrun -m corral.training run.json`: one rank of a run.
+"""`python -m corral.training run.json`: one rank of a run, started by torchrun where there are several.
 
 Exit codes: 0 done, 75 stopped on request with a checkpoint, 2 refused (the user can mend it), 1
 crashed. The last line of events.jsonl says the same, since torchrun swallows exit codes.

@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from corral.run import RunEvent, TrainingRun
-from corral.training.loop import optimizer_step
 from corral.training.parallel import joined_ranks
 from corral.training.preparing import prepare
+from corral.training.step import optimizer_step
 from corral.volume import Volume
 
 # The first one warms up: memory is allocated, kernels are chosen.

@@ -55,7 +55,9 @@ class Ranks:
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """Join the process group that torchrun's environment names (gloo on CPU, nccl on GPU)."""
+    """Join the process group that torchrun's environment names (gloo on CPU, nccl on GPU), if it names
+    one.
+    """
     on_cpu = not torch.cuda.is_available()
     state = PartialState(cpu=on_cpu)
     device = torch.device("cpu") if on_cpu else state.device

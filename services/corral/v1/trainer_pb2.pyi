@@ -737,7 +737,9 @@ class SampleAnswer(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., answer: _Optional[str] = ..., tokens: _Optional[int] = ..., stopped: bool = ..., repetition: _Optional[float] = ..., looping: bool = ...) -> None: ...
 
 class LogLine(_message.Message):
-    __slots__ = ("text",)
+    __slots__ = ("text", "is_notice")
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    IS_NOTICE_FIELD_NUMBER: _ClassVar[int]
     text: str
-    def __init__(self, text: _Optional[str] = ...) -> None: ...
+    is_notice: bool
+    def __init__(self, text: _Optional[str] = ..., is_notice: bool = ...) -> None: ...

@@ -196,8 +196,8 @@ def test_an_answer_keeps_to_a_json_schema(client: Any, job: Any) -> None:
     found = client.chat.completions.create(**asked, response_format=wanted).choices[0]
     assert found.finish_reason == "stop"
     assert set(json.loads(found.message.content)) == {"colour", "warm"}
+    wanted["json_schema"]["schema"] = {"type": "nothing"}
     with pytest.raises(openai.BadRequestError) as caught:
-        wanted["json_schema"]["schema"] = {"type": "nothing"}
         client.chat.completions.create(**asked, response_format=wanted)
     assert caught.value.param == "json_schema"
 

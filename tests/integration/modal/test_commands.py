@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ pytest.importorskip("modal")
 
 from tests.conditions import until
 from tests.modal_double.server import ModalDouble
-from tests.running_corral import Up, running
+from tests.running_corral import SECONDS, Up, running
 
+from corral.checkpoints.folders import complete_checkpoints
 from corral.cli.main import run
+from corral.errors import BackendRefusedError
+from corral.volume import Volume
+
+DEMO = Path(__file__).resolve().parents[3] / "examples" / "modal_demo.py"
 
 Asked = tuple[str | Path, ...]
 
@@ -74,7 +80,8 @@ async def test_without_a_token(
 async def test_with_a_token_that_is_none(double: ModalDouble, terminal: Terminal, why: str) -> None:
     double.trouble.reject_tokens(why)
     _, message, hint = await terminal.refused("modal", "volumes")
-    assert "Modal does not accept the token (while connecting): Token" in message
+    assert message.startswith("error: Modal does not accept the token (while ")
+    assert ("expired" in message) == (why == "expired")
     assert WHAT_TO_DO in hint
 
 
@@ -114,6 +121,32 @@ async def test_with_nothing_left_there(double: ModalDouble, terminal: Terminal) 
     assert await terminal.type("modal", "clean") == (0, "There is nothing to delete.\n")
 
 
+async def test_the_demo_shows_the_price_and_spends_nothing_without_a_yes(
+    double: ModalDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = await demo(stdin=b"n\n")
+    assert code == 1
+    assert "One T4 costs $0.91 an hour" in said
+    monkeypatch.delenv("MODAL_TOKEN_ID")
+    code, said = await demo(stdin=b"y\n")
+    assert code == BackendRefusedError.kind.value.exit_code
+    assert "There is no Modal token" in said
+    assert double.calls == {}
+
+
+async def demo(stdin: bytes) -> tuple[int | None, str]:
+    """`make modal-demo`: exit code, and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(DEMO),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(stdin)
+    return process.returncode, said.decode()
+
+
 # ---------------------------------------------------------------- from a token to a trained model
 
 
@@ -131,10 +164,11 @@ class Deployment:
 
     def __init__(self, up: Up) -> None:
         self._up = up
+        self.volume = Volume(up.data)
 
-    async def corral(self, *arguments: str | Path) -> tuple[int, str]:
+    async def corral(self, *arguments: str | Path, stdin: str | None = None) -> tuple[int, str]:
         """Exit code and everything that was said."""
-        done = await asyncio.to_thread(self._up.corral, *arguments)
+        done = await asyncio.to_thread(self._up.corral, *arguments, stdin=stdin)
         return done.returncode, done.stdout + done.stderr
 
     async def job(self) -> dict[str, Any]:
@@ -151,13 +185,13 @@ async def test_what_the_documentation_says_from_the_token_to_the_clean_up(
 ) -> None:
     pytest.importorskip("torch")
     model, rows = model_and_rows(tmp_path)
-    asked = ("train", rows, "--model", model, "--on", "modal", "--epochs", "1")
+    asked = ("train", rows, "--model", model, "--on", "modal")
     entered = running(tmp_path)
     deployment = Deployment(await asyncio.to_thread(entered.__enter__))
     try:
         await _train_show_and_clean(double, deployment, asked)
         await _meet_a_bad_token(double, deployment, asked)
-        await _meet_an_outage(double, deployment, asked)
+        await _meet_an_outage_and_chat_while_it_trains(double, deployment, asked)
     finally:
         await asyncio.to_thread(entered.__exit__, None, None, None)
     assert _files_with(double.token_secret, tmp_path) == []
@@ -166,12 +200,13 @@ async def test_what_the_documentation_says_from_the_token_to_the_clean_up(
 async def _train_show_and_clean(double: ModalDouble, deployment: Deployment, asked: Asked) -> None:
     gpus = ("--gpu", "H100,A100-80GB,A10:2")
     code, said = await deployment.corral(
-        *asked, *gpus, "--max-cost", "5", "--keep-volume", "--watch"
+        *asked, *gpus, "--max-cost", "5", "--epochs", "1", "--keep-volume", "--watch"
     )
     assert code == 0, said
     assert "Modal: H100, else A100-80GB, else A10:2: $2.52 to $4.27 an hour" in said
     assert "The whole run: $" in said
     assert "It ends with a checkpoint once it has cost $5.00." in said
+    assert "On H100: " in said
     job = await deployment.job()
     assert job["state"] == "SUCCEEDED"
     assert job["cost"] > 0
@@ -196,16 +231,31 @@ async def _meet_a_bad_token(double: ModalDouble, deployment: Deployment, asked: 
     double.trouble.accept_tokens()
 
 
-async def _meet_an_outage(double: ModalDouble, deployment: Deployment, asked: Asked) -> None:
+async def _meet_an_outage_and_chat_while_it_trains(
+    double: ModalDouble, deployment: Deployment, asked: Asked
+) -> None:
     await double.go_away()
-    code, said = await deployment.corral(*asked, "--no-watch")
+    # Two FSDP processes, until it is cancelled.
+    steps = ("--epochs", "1000", "--max-steps", "1000", "--checkpoint-every", "2")
+    code, said = await deployment.corral(*asked, *steps, "--gpu", "A10:2", "--no-watch")
     assert code == 0, said
     job = await deployment.job()
     assert job["state"] in ("QUEUED", "STARTING")
     await double.come_back()
-    volume = await until(lambda: [name for name in double.volumes if job["id"] in name], 120)
-    await until(lambda: len(double.function_calls) == 2, 60)
-    assert (await deployment.job())["state"] in ("STARTING", "RUNNING"), volume
+    await until(lambda: len(double.containers) == 2, SECONDS)
+    await until(lambda: complete_checkpoints(deployment.volume.checkpoints(job["id"])), SECONDS)
+    # Home, and a moment later published.
+    while not (job := await deployment.job()).get("checkpoints"):
+        assert job["state"] in ("STARTING", "RUNNING"), job
+    code, said = await deployment.corral("chat", job["id"], "--max-tokens=4", stdin="Say it.")
+    assert code == 0, said
+    assert (await deployment.job())["state"] == "RUNNING"
+    await deployment.corral("jobs", "cancel", job["id"])
+    await until(lambda: double.volumes == {}, SECONDS)
+    job = await deployment.job()
+    assert job["state"] == "CANCELLED"
+    assert job["spending"]["gpu"] == "A10:2"
+    assert len(double.function_calls) == 2
 
 
 def _files_with(secret: str, folder: Path) -> list[str]:

@@ -175,18 +175,23 @@ async def test_a_spent_budget_ends_the_run_with_a_checkpoint(deployment: Deploym
 async def test_a_container_that_is_taken_away_costs_no_more_than_the_steps_since_the_checkpoint(
     deployment: Deployment, how: str
 ) -> None:
-    await deployment.submit(max_steps=30, checkpoint_every=5)
+    await deployment.submit(
+        max_steps=30, checkpoint_every=5, gpu="H100,A10:2", gradient_accumulation_steps=8
+    )
     async with deployment.working(0.05):
         call = await deployment.call()
         await until(deployment.home)
+        # The next container gets others, and so another world size.
+        deployment.double.trouble.gpus_gone("H100")
         await getattr(deployment.double.trouble, how)(call)
         job = await deployment.ended()
     assert job.state is JobState.SUCCEEDED
     assert job.attempt == 1
     assert len(deployment.double.function_calls) == 1
-    assert len(deployment.double.containers) == 2
+    assert [one.start.gpu for one in deployment.double.containers] == ["H100:1", "A10:2"]
     log = deployment.volume.run("job-1", 1).log.read_text()
-    assert "after step 0" in log
+    assert "1 processes, after step 0" in log
+    assert "2 processes, after step " in log
     assert log.count("after step") == 2
 
 

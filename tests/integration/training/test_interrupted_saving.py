@@ -55,7 +55,7 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint(
         wait_for(lambda: len(complete_checkpoints(folder)) >= 1, SECONDS)
         wait_for(lambda: list(folder.glob(".writing-*")), SECONDS)
     finally:
-        kill_ranks(process.pid)
+        process.kill()
         process.wait(timeout=SECONDS)
     assert not isinstance(read_events(killed)[-1], Ended)
     found = complete_checkpoints(folder)
@@ -69,12 +69,6 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint(
     assert len(losses(train(resumed))) == 20 - step
     whole, got = weights_of(final(volume, "whole")), weights_of(final(volume, "killed"))
     assert all(torch.equal(whole[name], got[name]) for name in whole)
-
-
-def kill_ranks(torchrun: int) -> None:
-    """Kill torchrun's ranks."""
-    for pid in children(torchrun):
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_one_and_two_ranks_train_the_same_adapters_and_go_on_from_each_other(

@@ -47,6 +47,10 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         self.losses: list[tuple[int, str]] = []
         self.watches: list[int] = []
         self.lost_creations = 0
+        self.plan = trainer_pb2.TrainingPlan(steps=2, needed=2**30, fits=True)
+        self.plans: list[trainer_pb2.PlanTrainingJobRequest] = []
+        # Fields of jobs as they are created.
+        self.created_as: dict[str, Any] = {}
         # Whether base models can be found.
         self.has_hub = True
         self.page_sizes: list[int] = []
@@ -104,12 +108,20 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         del self.datasets[self._dataset(request.dataset_id).id]
         return trainer_pb2.DeleteDatasetResponse()
 
+    async def PlanTrainingJob(  # noqa: N802
+        self, request: trainer_pb2.PlanTrainingJobRequest, context: Any
+    ) -> trainer_pb2.PlanTrainingJobResponse:
+        self.plans.append(request)
+        return trainer_pb2.PlanTrainingJobResponse(plan=self.plan)
+
     async def CreateTrainingJob(  # noqa: N802
         self, request: trainer_pb2.CreateTrainingJobRequest, context: Any
     ) -> trainer_pb2.CreateTrainingJobResponse:
         self.creations.append(request)
         job_id = f"job-{request.idempotency_key[:8]}"
-        job = self.jobs.get(job_id) or self.add_job(job_id, effective_batch_size=32)
+        job = self.jobs.get(job_id) or self.add_job(
+            job_id, **{"effective_batch_size": 32, **self.created_as}
+        )
         job.spec.batch_size, job.spec.gradient_accumulation_steps, job.spec.processes = 4, 8, 1
         if not self.has_hub:
             raise HubUnavailableError("The model hub can't be reached.")
@@ -153,6 +165,20 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServicer):
         job = self._job(request.job_id)
         job.state = trainer_pb2.JOB_STATE_CANCELLED
         return trainer_pb2.CancelTrainingJobResponse(job=job)
+
+    async def PauseTrainingJob(  # noqa: N802
+        self, request: trainer_pb2.PauseTrainingJobRequest, context: Any
+    ) -> trainer_pb2.PauseTrainingJobResponse:
+        job = self._job(request.job_id)
+        job.state = trainer_pb2.JOB_STATE_PAUSED
+        return trainer_pb2.PauseTrainingJobResponse(job=job)
+
+    async def ResumeTrainingJob(  # noqa: N802
+        self, request: trainer_pb2.ResumeTrainingJobRequest, context: Any
+    ) -> trainer_pb2.ResumeTrainingJobResponse:
+        job = self._job(request.job_id)
+        job.state = trainer_pb2.JOB_STATE_QUEUED
+        return trainer_pb2.ResumeTrainingJobResponse(job=job)
 
     async def DeleteTrainingJob(  # noqa: N802
         self, request: trainer_pb2.DeleteTrainingJobRequest, context: Any

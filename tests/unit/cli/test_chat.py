@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -215,3 +216,22 @@ def test_a_script_gets_the_errors_exit_code() -> None:
 
     assert (found.returncode, found.stdout) == (6, "")
     assert found.stderr.startswith("error: ")
+
+
+def test_the_answer_to_a_piped_prompt_is_json_where_that_is_asked_for(
+    server: str, inference: FakeInference
+) -> None:
+    inference.finish.reason = inference_pb2.FINISH_REASON_STOP
+
+    one = piped("is it so?", "gpt2", "--json", "--server", server)
+    two = piped("is it so?", "gpt2", "gpt2", "--json", "--server", server)
+
+    assert json.loads(one.stdout)["text"] == "It is so."
+    assert json.loads(one.stdout)["reason"] == "STOP"
+    assert [answer["completion_tokens"] for answer in json.loads(two.stdout)] == [2, 2]
+
+
+def test_json_is_for_programs_and_not_for_a_conversation(server: str) -> None:
+    screen = Screen("chat", "gpt2", "--json", "--server", server)
+    screen.wait_for("error: --json is for a prompt on stdin.")
+    assert screen.exit_code() == 2

@@ -220,7 +220,7 @@ def test_an_unknown_state_is_refused_with_the_known_ones(corral: Corral) -> None
     code, _, err = corral("jobs", "list", "--state", "sleeping")
 
     assert code == 2
-    assert "SUCCEEDED" in err
+    assert "succeeded" in err
 
 
 def test_no_jobs_is_an_empty_result(corral: Corral) -> None:
@@ -323,3 +323,49 @@ def test_version_names_both_sides(corral: Corral) -> None:
     _, out, _ = corral("version", "--json")
 
     assert json.loads(out)["server"] == "9.9.9"
+
+
+def test_a_job_is_paused_and_goes_on(corral: Corral, trainer: FakeTrainer) -> None:
+    trainer.add_job("job-1", "RUNNING")
+
+    assert corral("jobs", "pause", "job-1")[:2] == (0, "job-1  PAUSED\n")
+    code, out, _ = corral("jobs", "resume", "job-1", "--json")
+
+    assert code == 0
+    assert json.loads(out)["state"] == "QUEUED"
+
+
+def test_an_uploaded_data_set_is_trained_on_by_the_beginning_of_its_id(
+    corral: Corral, trainer: FakeTrainer
+) -> None:
+    dataset_id = "3fa92b1c" + "0" * 56
+    trainer.datasets[dataset_id] = trainer_pb2.Dataset(id=dataset_id, filename="mine.jsonl")
+
+    assert corral("train", "3fa92b1c")[0] == 0
+    assert corral("train", "3fa92b1d")[0] == 3
+
+    [request] = trainer.creations
+    assert request.dataset_id == dataset_id
+    assert trainer.chunk_sizes == []
+
+
+def test_a_file_named_like_an_id_is_a_file(
+    corral: Corral, trainer: FakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("3fa92b1c").write_text('{"instruction": "a", "output": "b"}\n')
+
+    assert corral("train", "3fa92b1c")[0] == 0
+    assert trainer.upload_name == "3fa92b1c"
+
+
+def test_a_plan_is_made_for_the_gpu_that_is_named(
+    corral: Corral, trainer: FakeTrainer, rows: Path
+) -> None:
+    code, _, _ = corral("plan", rows, "--gpu", "A100-80GB:2", "--epochs", "1")
+
+    assert code == 0
+    [request] = trainer.plans
+    assert request.device == "A100-80GB"
+    assert (request.spec.processes, request.spec.epochs) == (2, 1)
+    assert not request.spec.HasField("gpu")

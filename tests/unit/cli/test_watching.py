@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.cli.builders import state, step
+from tests.unit.cli.builders import log, state, step
 
 from corral.cli.evaluation_output import figures_of
-from corral.cli.watching import PLAIN_LINES, PlainView, follow
+from corral.cli.watching import PLAIN_LINES, PlainView, follow, metrics_line
 from corral.v1 import trainer_pb2
 
 
@@ -54,3 +54,21 @@ def test_the_figures_of_answers_are_left_out_where_nothing_was_asked() -> None:
         "31 tokens an answer",
     ]
     assert figures_of(trainer_pb2.Progress()) == []
+
+
+def test_what_the_worker_says_of_a_run_is_shown_and_what_the_run_prints_only_if_asked_for() -> None:
+    waiting = log(1, "Modal has no GPU for the run yet.")
+    waiting.log_line.is_notice = True
+    events = [waiting, log(2, "loading")]
+    said: list[str] = []
+    follow(events, PlainView(said.append))
+    assert said == ["Modal has no GPU for the run yet."]
+    follow(events, PlainView(said.append), with_log=True)
+    assert said[1:] == ["Modal has no GPU for the run yet.", "  | loading"]
+
+
+def test_a_step_says_what_the_run_has_cost_where_somebody_bills_for_it() -> None:
+    metrics = step(1, of=2, at=1).metrics
+    assert "$" not in metrics_line(metrics)
+    metrics.progress.cost = 0.125
+    assert metrics_line(metrics).endswith("left  $0.1250")

@@ -196,6 +196,8 @@ def test_an_answer_that_is_closed_ends_its_call(
 def test_what_no_server_could_answer_is_refused_here(client: corral.Client) -> None:
     with pytest.raises(InvalidRequestError, match="temperature"):
         client.chat("gpt2", "Hm?", temperature=9)
+    with pytest.raises(InvalidRequestError, match="idle"):
+        client.jobs("idle")  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match="boss"):
         client.chat("gpt2", [{"role": "boss", "content": "Hm?"}])  # type: ignore[typeddict-item]
 
@@ -212,3 +214,11 @@ def test_the_key_goes_with_every_call(address: str, trainer: FakeTrainer) -> Non
         assert client.server().version == "9.9.9"
 
     assert trainer.authorizations == ["Bearer k-123"]
+
+
+def test_a_schema_may_be_given_as_json_loads_makes_it(
+    client: corral.Client, inference: FakeInference
+) -> None:
+    assert client.chat("gpt2", "Hm?", json_schema={"type": "object"}).text
+
+    assert inference.requests[0].sampling.json_schema == '{"type": "object"}'

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.client import values
+from corral.client import events, values
 from corral.client.arguments import Sampling
 from corral.client.reading import read
 from corral.v1 import inference_pb2, trainer_pb2
@@ -21,12 +21,12 @@ MESSAGES = {
     values.Checkpoint: trainer_pb2.Checkpoint,
     values.Spending: trainer_pb2.Spending,
     values.JobValues: trainer_pb2.TrainingJob,
-    values.StateChange: trainer_pb2.StateChange,
-    values.Metrics: trainer_pb2.Metrics,
-    values.LogLine: trainer_pb2.LogLine,
-    values.SampleAnswer: trainer_pb2.SampleAnswer,
-    values.Evaluation: trainer_pb2.Evaluation,
-    values.Event: trainer_pb2.TrainingEvent,
+    events.StateChange: trainer_pb2.StateChange,
+    events.Metrics: trainer_pb2.Metrics,
+    events.LogLine: trainer_pb2.LogLine,
+    events.SampleAnswer: trainer_pb2.SampleAnswer,
+    events.Evaluation: trainer_pb2.Evaluation,
+    events.Event: trainer_pb2.TrainingEvent,
     values.MemoryPlan: trainer_pb2.MemoryPlan,
     values.PlanProposal: trainer_pb2.PlanProposal,
     values.Plan: trainer_pb2.TrainingPlan,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
-from tests.gateway_builders import MODEL, Gateway, ScriptedInference, gateway
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from tests.gateway_builders import MODEL, Gateway, ScriptedInference, gateway, served
 
 from corral.errors import CorralError
-from corral.gateway.errors import param_in
+from corral.gateway.app import surrounded
+from corral.gateway.errors import add_error_handlers, param_in
+from corral.settings import Settings
 
 
 async def test_every_answer_has_a_request_id_the_clients_own_where_it_sent_one(
@@ -65,7 +70,26 @@ async def test_a_body_that_is_no_object_is_refused(door: Gateway, body: bytes) -
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_an_error_that_nobody_foresaw_says_where_to_look(tmp_path: Path) -> None:
+async def test_a_bug_is_an_incident_without_a_word_of_what_is_inside() -> None:
+    app = FastAPI()
+    add_error_handlers(app)
+
+    @app.get("/")
+    async def broken() -> None:
+        raise RuntimeError("the secret")
+
+    whole = surrounded(app, Settings(), CollectorRegistry())
+    async with served(whole) as url, httpx.AsyncClient(base_url=url) as http:
+        answer = await http.get("/")
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"]
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "internal")
+    assert "incident" in error["message"]
+    assert "secret" not in answer.text
+
+
+async def test_a_servers_own_error_is_passed_on(tmp_path: Path) -> None:
     broken = ScriptedInference(refusal=CorralError("It broke."))
     async with gateway(tmp_path, broken) as door:
         answer = await door.http.post(

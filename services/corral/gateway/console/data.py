@@ -14,6 +14,7 @@ from corral.client import AsyncConnection
 from corral.errors import CorralError
 from corral.gateway.console import words
 from corral.gateway.console.elements import (
+    Cell,
     Column,
     box,
     button,
@@ -37,7 +38,7 @@ _COLUMNS = (
     Column("Format"),
     Column("Size", "number"),
     Column("Checked"),
-    Column("Uploaded"),
+    Column("Uploaded", "short"),
     Column("", "actions"),
 )
 
@@ -106,7 +107,7 @@ def _listed(
 
 def _row(
     dataset: trainer_pb2.Dataset, client: AsyncConnection, again: Callable[[], Awaitable[None]]
-) -> list[str | Callable[[], object]]:
+) -> list[Cell]:
     async def delete() -> None:
         question = f"Delete {dataset.filename}?"
         if await confirmed(question, "Models that were trained on it stay.", "Delete it"):

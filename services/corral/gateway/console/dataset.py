@@ -17,6 +17,7 @@ from corral.gateway.console import charts, words
 from corral.gateway.console.choices import base_models, default_base
 from corral.gateway.console.data import verdict
 from corral.gateway.console.elements import (
+    Cell,
     Column,
     box,
     button,
@@ -143,7 +144,7 @@ def _problems(report: trainer_pb2.DatasetReport) -> None:
             text(f"… and {more}", "muted small").style("padding: 12px 20px")
 
 
-def _problem(one: trainer_pb2.RowProblem) -> list[object]:
+def _problem(one: trainer_pb2.RowProblem) -> list[Cell]:
     is_error = one.severity == trainer_pb2.RowProblem.SEVERITY_ERROR
     return [
         f"{one.line:,}",

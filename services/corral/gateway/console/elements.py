@@ -125,10 +125,10 @@ def track(share: float, label: str) -> Element:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. On a phone `head` columns lead a row's card."""
+    """A column of a table. On a phone a `head` leads a row's card; what is `short` stays on a line."""
 
     title: str
-    kind: Literal["", "head", "number", "actions"] = ""
+    kind: Literal["", "head", "short", "number", "actions"] = ""
 
 
 Cell = str | Callable[[], Any]

@@ -11,6 +11,7 @@ from corral import formatting
 from corral.gateway.console import charts, words
 from corral.gateway.console.charts import Series
 from corral.gateway.console.elements import (
+    Cell,
     Column,
     box,
     button,
@@ -148,7 +149,7 @@ class Answers:
 def _sample(step: int, sample: pb.SampleAnswer) -> None:
     with box("sample"):
         text(f"step {step:,}", "muted small")
-        text(sample.answer or "(nothing)", "answer")
+        text(sample.answer.strip("\n") or "(nothing)", "answer")
         if sample.looping:
             pill("loops", "bad")
         elif not sample.stopped:
@@ -166,7 +167,7 @@ class Checkpoints:
         Column("Loss", "number"),
         Column("Held-out loss", "number"),
         Column("Size", "number"),
-        Column("Saved"),
+        Column("Saved", "short"),
         Column("", "actions"),
     )
 
@@ -200,7 +201,7 @@ class Checkpoints:
                 "Checkpoints", self._COLUMNS, [self._row(one) for one in reversed(job.checkpoints)]
             )
 
-    def _row(self, one: pb.Checkpoint) -> list[object]:
+    def _row(self, one: pb.Checkpoint) -> list[Cell]:
         def choose() -> None:
             mark = ui.checkbox(value=one.model in self._chosen)
             mark.props["aria-label"] = f"Compare step {one.step}"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from nicegui import ui
 
 from corral.client import AsyncConnection
 from corral.gateway.console import words
-from corral.gateway.console.elements import Column, box, button, card, empty, pill, table, text
+from corral.gateway.console.elements import (
+    Cell,
+    Column,
+    box,
+    button,
+    card,
+    empty,
+    pill,
+    table,
+    text,
+)
 from corral.gateway.console.layout import framed, head
 from corral.gateway.console.session import Sessions
 from corral.gateway.console.tasks import telling_errors
@@ -21,7 +29,7 @@ _COLUMNS = (
     Column("Step", "number"),
     Column("Loss", "number"),
     Column("Checkpoints", "number"),
-    Column("Begun"),
+    Column("Begun", "short"),
     Column("", "actions"),
 )
 
@@ -62,7 +70,7 @@ def _listed(jobs: list[trainer_pb2.TrainingJob]) -> None:
         table("Training jobs", _COLUMNS, [_row(job) for job in jobs])
 
 
-def _row(job: trainer_pb2.TrainingJob) -> list[str | Callable[[], object]]:
+def _row(job: trainer_pb2.TrainingJob) -> list[Cell]:
     def name() -> None:
         with box("stack close"):
             ui.link(words.job_title(job), f"/jobs/{job.id}")

@@ -54,6 +54,9 @@ async def framed(place: str, title: str, classes: str = "") -> AsyncIterator[Ele
     place of what is missing.
     """
     ui.page_title(f"{title} · Corral")
+    # Quasar's page is a second <main>, around the navigation too.
+    if (around := ui.context.client.content.parent_slot) is not None:
+        around.parent.props("role=presentation")
     ui.add_css(_STYLE.read_text(encoding="utf-8"))
     with box("frame"):
         with box("side", "header"):

@@ -15,6 +15,7 @@ from corral import formatting
 from corral.client import AsyncConnection
 from corral.gateway.console import snippets, words
 from corral.gateway.console.elements import (
+    Cell,
     Column,
     box,
     button,
@@ -38,7 +39,7 @@ _CHECKPOINTS = (
     Column("Size", "number"),
     Column("Template"),
     Column("Memory"),
-    Column("Saved"),
+    Column("Saved", "short"),
     Column("", "actions"),
 )
 _BASES = (
@@ -47,7 +48,6 @@ _BASES = (
     Column("Memory"),
     Column("", "actions"),
 )
-Cells = list[str | Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _Page:
             with box("scroll"):
                 table(f"Checkpoints of {title}", _CHECKPOINTS, [_checkpoint(one) for one in models])
 
-    def _base(self, model: inference_pb2.Model, again: Callable[[], Awaitable[None]]) -> Cells:
+    def _base(self, model: inference_pb2.Model, again: Callable[[], Awaitable[None]]) -> list[Cell]:
         async def delete() -> None:
             detail = "Only models that were imported can be deleted. What was trained on it stays."
             if await confirmed(f"Delete {model.name}?", detail, "Delete it"):
@@ -154,7 +154,7 @@ def _lineage(job: trainer_pb2.TrainingJob, shelf: Shelf) -> None:
         ui.link(f"its job and settings ({job.id})", f"/jobs/{job.id}")
 
 
-def _checkpoint(model: inference_pb2.Model) -> Cells:
+def _checkpoint(model: inference_pb2.Model) -> list[Cell]:
     def name() -> None:
         with box("stack close"):
             text(f"step {model.step:,}", tag="span")

@@ -30,10 +30,12 @@ def show_plan(plan: trainer_pb2.TrainingPlan, take: Callable[[dict[str, Any]], N
     with box("bar apart"):
         heading("Plan")
         pill(verdict, tone)
+    facts([("Time", _time(plan))])
     facts(_summary(plan))
     _memory(plan)
     details = [
-        ("Trained on", f"{plan.label_share:.0%} of {plan.tokens:,} tokens"),
+        ("Tokens", f"{plan.tokens:,}"),
+        ("Trained on", f"{plan.label_share:.0%} of them"),
         ("Disk", f"{formatting.size(plan.disk)}"),
         ("Largest batch", f"{plan.largest_batch_size:,}"),
         ("Rows held out", f"{plan.held_out_rows:,}"),
@@ -48,9 +50,9 @@ def _verdict(plan: trainer_pb2.TrainingPlan) -> tuple[str, Tone]:
 
 
 def _summary(plan: trainer_pb2.TrainingPlan) -> list[tuple[str, str]]:
-    found = [("Time", _time(plan)), ("Steps", f"{plan.steps:,}")]
+    found = [("Steps", f"{plan.steps:,}")]
     if plan.HasField("highest_cost"):
-        found.append(("Price", f"${plan.lowest_cost:.2f} – ${plan.highest_cost:.2f}"))
+        found.append(("Price", f"${plan.lowest_cost:.2f}–${plan.highest_cost:.2f}"))
     trained = plan.trainable_parameters
     found.append(("Trained weights", _millions(trained)))
     return found

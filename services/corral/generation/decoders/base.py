@@ -65,8 +65,8 @@ class Decoder(Protocol):
 
     def distributions(self, tokens: Sequence[int], first: int) -> Iterator[Tensor]:
         """Log likelihoods, in nats, of every token in the places from number `first` (at least 1) on,
-        given the tokens before: some places at a time, each [places, vocabulary] float32. Computed
-        with the weights that `decode` uses.
+        given the tokens before: some places at a time, each [places, vocabulary] float32. Computed as
+        an answer is: the tokens before `first` as `prefill` does, the others with `decode`'s weights.
         """
 
     def score(self, tokens: Sequence[int], first: int) -> Tensor:

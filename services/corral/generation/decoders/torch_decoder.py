@@ -167,12 +167,13 @@ class TorchDecoder:
     def distributions(self, tokens: Sequence[int], first: int) -> Iterator[Tensor]:
         assert 1 <= first <= len(tokens)
         cache = self.new_cache()
-        for start in range(0, len(tokens) - 1, _SCORED_AT_ONCE):
-            chunk = tokens[start : min(start + _SCORED_AT_ONCE, len(tokens) - 1)]
-            x = self._embed(chunk, range(start, start + len(chunk)))
-            self._run(x, self._writing, PrefillAttention(cache, len(chunk), self._device))
+        for start, end in _pieces(len(tokens) - 1, first):
+            x = self._embed(tokens[start:end], range(start, end))
+            # As an answer is computed: its prompt is read, its own tokens are written.
+            layers = self._reading if start < first else self._writing
+            self._run(x, layers, PrefillAttention(cache, end - start, self._device))
             unscored = max(0, first - 1 - start)
-            if unscored < len(chunk):
+            if unscored < end - start:
                 yield torch.log_softmax(self._logits(x[unscored:]), dim=-1)
 
     def _embed(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
@@ -205,3 +206,11 @@ def reading_copy_bytes(weights: NetworkWeights) -> int:
         for affine in (layer.qkv, layer.attention_out, layer.mlp_in, layer.mlp_out)
     )
     return 2 * sum(matrices)
+
+
+def _pieces(count: int, border: int) -> Iterator[tuple[int, int]]:
+    """Begins and ends of pieces of `count` tokens, none of them across the border."""
+    border = min(border, count)
+    for begin, end in ((0, border), (border, count)):
+        for start in range(begin, end, _SCORED_AT_ONCE):
+            yield start, min(start + _SCORED_AT_ONCE, end)

@@ -20,6 +20,8 @@ from corral.errors import BackendRefusedError, LaunchError, UnavailableError
 
 # Longer than any single answer takes; transfers of files are not bound by it.
 ANSWER_SECONDS = 60.0
+# Modal's client would go on for a minute; somebody may sit there and wait.
+_CONNECT_SECONDS = 10.0
 
 _WHERE_TO_GET_ONE = (
     "Make one with `modal token new` or at modal.com/settings/tokens, and set MODAL_TOKEN_ID and "
@@ -61,9 +63,10 @@ class Connection:
         async with self._lock:
             if self._client is None or self._client.is_closed():
                 with translated_errors("connecting"):
-                    self._client = await modal.Client.from_credentials.aio(
-                        self._credentials.token_id, self._credentials.token_secret
-                    )
+                    async with asyncio.timeout(_CONNECT_SECONDS):
+                        self._client = await modal.Client.from_credentials.aio(
+                            self._credentials.token_id, self._credentials.token_secret
+                        )
             return self._client
 
     async def close(self) -> None:
@@ -113,5 +116,7 @@ def translated_errors(what: str) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if not text:
+        text = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
     return text.rstrip(".")[:300]

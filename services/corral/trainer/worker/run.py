@@ -272,7 +272,7 @@ class Attempt:
         """Why a run can't begin belongs to the job's events, once each time that it changes."""
         if status.is_running and status.detail not in ("", self._said_of_waiting):
             self._said_of_waiting = status.detail
-            await self._recorder.record([Logged(text=clean_line(status.detail))])
+            await self._recorder.record([Logged(text=clean_line(status.detail), is_notice=True)])
 
     async def _tell_spending(self, status: RunStatus, follower: Follower) -> None:
         """What it costs, where somebody bills: with the GPU that it got, then each minute, at the end."""
@@ -281,10 +281,11 @@ class Attempt:
             return
         follower.cost = spending.cost
         since = spending.running_seconds - (told.running_seconds if told else 0.0)
-        is_due = told is None or told.gpu != spending.gpu or since >= SPENDING_SECONDS
-        if is_due or (not status.is_running and told != spending):
+        is_new = told is None or told.gpu != spending.gpu
+        is_last = not status.is_running and told != spending
+        if is_new or is_last or since >= SPENDING_SECONDS:
             self._said_of_spending = spending
-            await self._recorder.record([Spent(**vars(spending))])
+            await self._recorder.record([Spent(**vars(spending), is_notice=is_new or is_last)])
 
     def _check_lease(self) -> None:
         """Raises FencedError once the job is another worker's: not every look writes something

@@ -97,7 +97,12 @@ class Shelf:
         manifest = await self._verified(path, with_hashes=False) if is_ours else None
         if manifest is None:
             await self._recorder.record(
-                [Logged(text=f"Checkpoint {name} is not what was written; it is not published.")]
+                [
+                    Logged(
+                        text=f"Checkpoint {name} is not what was written; it is not published.",
+                        is_notice=True,
+                    )
+                ]
             )
         else:
             await self._publish(path, manifest)
