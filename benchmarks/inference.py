@@ -177,7 +177,8 @@ async def _through_engine(work: dict[str, Any], precision: str) -> dict[str, Any
     from corral.generation.batch import Batch
     from corral.generation.generating import Generation
     from corral.generation.loading import load_model
-    from corral.inference.engine import Answered, Engine
+    from corral.inference.engine import Engine
+    from corral.inference.requests import Answered
 
     folder = Path(work["folder"])
     load_model(folder, precision=precision)
@@ -251,7 +252,7 @@ async def _conversation(model: Any, engine: Any) -> dict[str, float]:
     nothing known of their history.
     """
     from corral.generation.prompts import chat_prompt
-    from corral.inference.engine import Answered
+    from corral.inference.requests import Answered
 
     messages: list[Message] = []
     warm, cold = [], []

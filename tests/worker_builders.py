@@ -66,9 +66,7 @@ class PlayedRun:
         return path
 
     def tell_checkpoint(self, step: int, folder: str, seconds: float = 0.0) -> None:
-        self._events.write(
-            CheckpointWritten(time=now(), step=step, folder=folder, seconds=seconds)
-        )
+        self._events.write(CheckpointWritten(time=now(), step=step, folder=folder, seconds=seconds))
 
     def evaluation(self, step: int, **figures: Any) -> None:
         self._events.write(EvaluationDone(time=now(), step=step, evaluation_seconds=0.5, **figures))

@@ -53,7 +53,8 @@ class Settings(BaseSettings):
         f"127.0.0.1:{DEFAULT_TRAINER_PORT}", description="The trainer that a client talks to."
     )
     profile: str = Field(
-        "", description="The profile of `corral login` that a command uses, where no server is named."
+        "",
+        description="The profile of `corral login` that a command uses, where no server is named.",
     )
     reflection: bool = Field(True, description="Whether servers offer gRPC reflection.")
     metrics_port: int = Field(

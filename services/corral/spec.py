@@ -71,7 +71,7 @@ class TrainingSpec(BaseModel):
     precision: Literal["auto", "bf16", "bf16-pure", "fp32"] = Field(
         "auto",
         description="Compute type; auto is bf16 where the device does it. Weights and optimizer stay "
-        "fp32; with bf16-pure they are bf16 too, at less than half the memory."
+        "fp32; with bf16-pure they are bf16 too, at less than half the memory.",
     )
     packing: bool = Field(
         True,

@@ -20,7 +20,7 @@ def test_a_key_is_asked_for_once_in_each_tab(up: Up, browser: Browser, tmp_path:
         page.goto("/")
         page.get_by_label("API key").fill("sk-mine")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("What is free")).to_be_visible()
+        expect(page.get_by_role("heading", name="What is free")).to_be_visible()
         page.goto("/jobs")
         expect(page.get_by_text("No jobs yet").or_(page.locator("table"))).to_be_visible()
         assert set(page.request.get(f"{address}/alive").json()["keys"]) == {"sk-mine"}

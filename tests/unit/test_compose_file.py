@@ -71,6 +71,8 @@ def test_a_container_is_not_killed_before_its_process_has_drained() -> None:
 
 def test_every_setting_that_a_container_gets_is_one_that_exists() -> None:
     known = {f"CORRAL_{field.upper()}" for field in Settings.model_fields}
+    # Modal's own, which its client reads.
+    known |= {"MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"}
     for name, service in own_services().items():
         assert set(service["environment"]) <= known, name
 

@@ -50,15 +50,15 @@ def pull_from_hub(model: str, on_bytes: Callable[[int, int], None]) -> Path:
 
 def _reporting(on_bytes: Callable[[int, int], None]) -> type[Any]:
     """A class of progress bars, as the hub's library wants one, that draws nothing and tells."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]  # no stubs
+    class Bar(tqdm):
         """Of several bars the library makes, the one of bytes on the disk counts for all files."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.tells = kwargs.pop("name", "") == "huggingface_hub.snapshot_download"
             self.done = 0
-            super().__init__(*args, **{**kwargs, "disable": True})
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> bool | None:
             self.done += int(n or 0)

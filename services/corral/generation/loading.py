@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from corral.generation.constraints import Grammars
 
 OpenWeights: TypeAlias = Callable[[Path, Precision, torch.device], Opened]
+OpenTokenizer: TypeAlias = Callable[[Path], TextTokenizer]
 
 
 # By identity: two loads of the same weights, or of others under the same name, share nothing.
@@ -68,7 +69,11 @@ class LoadedModel:
 
 
 def load_model(
-    folder: Path, *, precision: str = "auto", open_weights: OpenWeights = open_alone
+    folder: Path,
+    *,
+    precision: str = "auto",
+    open_weights: OpenWeights = open_alone,
+    open_tokenizer: OpenTokenizer = TextTokenizer.from_folder,
 ) -> LoadedModel:
     """Load a checkpoint or a base model onto the GPU, or the CPU where there is none.
 
@@ -79,7 +84,7 @@ def load_model(
     where a folder is incomplete or of an unknown architecture.
     """
     manifest = verify(folder, with_state=False) if (folder / MANIFEST_NAME).exists() else None
-    tokenizer = TextTokenizer.from_folder(folder)
+    tokenizer = open_tokenizer(folder)
     if manifest is not None and tokenizer.sha256 != manifest.tokenizer_sha256:
         raise CheckpointCorruptError(f"{folder}: the tokenizer is not the one it was trained with.")
     kind = resolve_precision(precision)

@@ -15,13 +15,15 @@ from prometheus_client import CollectorRegistry
 
 from corral.entry import run_service
 from corral.inference import model_files
-from corral.inference.engine import AnswerBatch, Answering, Engine
+from corral.inference.engine import Engine
 from corral.inference.loaded import ModelCache
 from corral.inference.loader import ModelLoader
 from corral.inference.metrics import AnswerFigures, inference_collector
 from corral.inference.model_files import ModelsService
 from corral.inference.models import Catalog
+from corral.inference.requests import Answering
 from corral.inference.service import InferenceService, registration
+from corral.inference.writing import AnswerBatch
 from corral.jobs.redis_store import RedisJobStore
 from corral.rpc.metrics import CallMetrics, metrics_endpoint
 from corral.rpc.serving import join_address, serve, together

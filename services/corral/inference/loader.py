@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from corral.generation.decoders.base import Decoder
     from corral.generation.decoders.precision import Precision
     from corral.generation.loading import LoadedModel
+    from corral.generation.shared_tokenizers import SharedTokenizers
     from corral.generation.sharing import Parts, SharedBases
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -40,11 +41,7 @@ class ModelLoader:
 
     def load(self, folder: Path) -> LoadedModel:
         """Raises as `corral.generation.loading.load_model` does."""
-        from corral.generation.loading import load_model
-
-        model = load_model(
-            folder, precision=self._precision_of(folder), open_weights=self._bases.open
-        )
+        model = self._load_in(folder, self._precision_of(folder))
         _log.info("weights are ready", folder=str(folder), computing=model.decoder.description)
         return model
 
@@ -61,15 +58,23 @@ class ModelLoader:
         """The same weights in the precision that a measurement chooses; None where that is what the
         model has already.
         """
-        from corral.generation.loading import load_model
-
         is_open = self._precision == "auto" and folder not in self._chosen
         if not (is_open and model.decoder.can_quantize):
             return None
         chosen = self._chosen[folder] = self._measure(folder, model)
         if chosen is None or chosen == model.precision:
             return None
-        return load_model(folder, precision=chosen, open_weights=self._bases.open)
+        return self._load_in(folder, chosen)
+
+    def _load_in(self, folder: Path, precision: str) -> LoadedModel:
+        from corral.generation.loading import load_model
+
+        return load_model(
+            folder,
+            precision=precision,
+            open_weights=self._bases.open,
+            open_tokenizer=self._tokenizers.open,
+        )
 
     def _measure(self, folder: Path, model: LoadedModel) -> str | None:
         from corral.generation.choosing import choose_precision
@@ -112,6 +117,12 @@ class ModelLoader:
         from corral.generation.sharing import SharedBases
 
         return SharedBases(partial(find_base, volume=self._volume, download=False))
+
+    @cached_property
+    def _tokenizers(self) -> SharedTokenizers:
+        from corral.generation.shared_tokenizers import SharedTokenizers
+
+        return SharedTokenizers()
 
     def _precision_of(self, folder: Path) -> str:
         if self._precision != "auto":

@@ -13,8 +13,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
-from corral.inference.engine import Ended, Engine
+from corral.inference.engine import Engine
 from corral.inference.loaded import ModelCache
+from corral.inference.requests import Ended
 from corral.rpc.metrics import LoopCollector
 
 _FIRST_TOKEN_SECONDS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 30.0)

@@ -28,9 +28,10 @@ from corral.generation.prompts import (
     fitted_prompt,
     raw_prompt,
 )
-from corral.inference.engine import Answered, Engine
+from corral.inference.engine import Engine
 from corral.inference.loaded import ModelCache
 from corral.inference.models import Catalog, ServableModel
+from corral.inference.requests import Answered
 from corral.inference.templates import template_asked
 from corral.rpc.serving import Register
 from corral.sampling import SamplingOptions, parse_sampling

@@ -60,7 +60,7 @@ def safetensors_pieces(
         assert (content.dtype, tuple(content.shape)) == (tensor.dtype, tensor.shape), tensor.name
         if content.numel():
             # NumPy knows no bfloat16, but its bytes.
-            view = memoryview(content.reshape(-1).view(torch.uint8).numpy())
+            view = content.reshape(-1).view(torch.uint8).numpy().data
             for at in range(0, len(view), _PIECE_BYTES):
                 yield view[at : at + _PIECE_BYTES]
 

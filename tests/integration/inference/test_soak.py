@@ -15,7 +15,8 @@ import pytest
 from tests.tiny_models import tiny_gpt2, tiny_llama, tiny_qwen3
 
 from corral.errors import CorralError
-from corral.inference.engine import Answered, Ended, Engine
+from corral.inference.engine import Engine
+from corral.inference.requests import Answered, Ended
 from corral.sampling import SamplingOptions
 
 pytestmark = pytest.mark.torch

@@ -1,4 +1,4 @@
-"""Real torchrun, real FSDP on gloo, tiny models: what a run promises whatever its world size."""
+"""Real processes, real FSDP on gloo, tiny models: what a run promises whatever its world size."""
 
 import signal
 from pathlib import Path
@@ -10,16 +10,15 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file
 from tests.conditions import wait_for
+from tests.forked_training import train_all
 from tests.runs import losses, read_events, start_training, train, write_run
-from tests.tiny_models import tiny_gpt2, tiny_llama
+from tests.tiny_models import tiny_gpt2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from corral.checkpoints.folders import checkpoint_name, complete_checkpoints
 from corral.checkpoints.manifest import read_manifest, verify
-from corral.run import CheckpointWritten, Ended, Started, StepDone
+from corral.run import CheckpointWritten, Ended, StepDone
 from corral.volume import Volume
-
-BUILDERS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
 
 
 @pytest.fixture
@@ -32,10 +31,6 @@ def gpt2(tmp_path: Path) -> Path:
     return tiny_gpt2(tmp_path / "gpt2")
 
 
-def final_weights(volume: Volume, job_id: str):
-    return load_file(complete_checkpoints(volume.checkpoints(job_id))[-1] / "model.safetensors")
-
-
 def assert_weights_close(first, second) -> None:
     assert first.keys() == second.keys()
     for name in first:
@@ -45,21 +40,6 @@ def assert_weights_close(first, second) -> None:
             # Adam scales up to the size of any other.
             pair = tuple(bias.view(3, -1)[[0, 2]] for bias in pair)
         torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", BUILDERS)
-def test_one_and_two_ranks_give_the_same_losses_and_weights(
-    volume: Volume, tmp_path: Path, family: str
-) -> None:
-    model = BUILDERS[family](tmp_path / family)
-    one = train(write_run(volume, model, job_id="one", gradient_accumulation_steps=2))
-    two = train(
-        write_run(volume, model, job_id="two", gradient_accumulation_steps=1, processes=2), 2
-    )
-    assert [e.world_size for e in (*one, *two) if isinstance(e, Started)] == [1, 2]
-    assert losses(one) == pytest.approx(losses(two), rel=1e-4)
-    assert len(losses(one)) == 6
-    assert_weights_close(final_weights(volume, "one"), final_weights(volume, "two"))
 
 
 def test_a_checkpoint_is_a_plain_hugging_face_folder_with_its_template(
@@ -91,45 +71,61 @@ def test_training_lowers_the_loss_and_says_how_long_it_takes(volume: Volume, gpt
     assert events[-1].outcome == "done"
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (2, 1), (1, 2), (2, 4)])
-def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    volume: Volume, gpt2: Path, before: int, after: int
-) -> None:
-    def spec(processes: int) -> dict[str, int]:
-        accumulated = 4 // processes
-        return {
-            "batch_size": 1,
-            "gradient_accumulation_steps": accumulated,
-            "processes": processes,
-        }
+# Ranks before and after a run is resumed.
+WORLDS = [(1, 1), (2, 2), (2, 1), (1, 2), (2, 4)]
 
-    whole = train(
-        write_run(volume, gpt2, job_id="whole", checkpoint_every=3, **spec(before)), before
-    )
-    resumed = train(
-        write_run(
-            volume,
-            gpt2,
-            job_id="whole",
-            attempt=2,
-            resume_from=checkpoint_name(3, 1),
+
+class Resumed:
+    """Uninterrupted runs, and from the middle of each one run for every pair of WORLDS."""
+
+    def __init__(self, folder: Path) -> None:
+        self.volume = Volume(folder / "data")
+        model = tiny_gpt2(folder / "gpt2")
+        files = [(self._write(model, ranks, ranks, 1), ranks) for ranks in (1, 2)]
+        files += [
+            (self._write(model, before, after, attempt), after)
+            for attempt, (before, after) in enumerate(WORLDS, start=2)
+        ]
+        whole_by_one, whole_by_two, *resumed = train_all(files)
+        self.whole = {1: whole_by_one, 2: whole_by_two}
+        self.resumed = dict(zip(WORLDS, resumed, strict=True))
+
+    def _write(self, model: Path, before: int, after: int, attempt: int) -> Path:
+        return write_run(
+            self.volume,
+            model,
+            job_id=f"begun-by-{before}",
+            attempt=attempt,
+            resume_from=checkpoint_name(3, 1) if attempt > 1 else None,
             checkpoint_every=3,
-            **spec(after),
-        ),
-        after,
-    )
-    expected, got = losses(whole)[3:], losses(resumed)
-    same_world = before == after
-    assert got == (expected if same_world else pytest.approx(expected, rel=1e-4))
-    folders = complete_checkpoints(volume.checkpoints("whole"))
-    assert [folder.name for folder in folders[-2:]] == [
-        checkpoint_name(6, 1),
-        checkpoint_name(6, 2),
-    ]
-    first, second = (load_file(folder / "model.safetensors") for folder in folders[-2:])
-    if same_world:
+            batch_size=1,
+            gradient_accumulation_steps=4 // after,
+            processes=after,
+        )
+
+    def weights(self, before: int, attempt: int):
+        folder = self.volume.checkpoints(f"begun-by-{before}") / checkpoint_name(6, attempt)
+        return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    return Resumed(tmp_path_factory.mktemp("resumed"))
+
+
+@pytest.mark.parametrize(("before", "after"), WORLDS)
+def test_a_resumed_run_ends_as_the_uninterrupted_one(
+    resumed: Resumed, before: int, after: int
+) -> None:
+    expected, got = losses(resumed.whole[before])[3:], losses(resumed.resumed[before, after])
+    first = resumed.weights(before, 1)
+    second = resumed.weights(before, 2 + WORLDS.index((before, after)))
+    assert len(got) == 3
+    if before == after:
+        assert got == expected
         assert all(torch.equal(first[name], second[name]) for name in first)
     else:
+        assert got == pytest.approx(expected, rel=1e-4)
         assert_weights_close(first, second)
 
 

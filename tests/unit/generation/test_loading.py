@@ -18,6 +18,7 @@ from corral.volume import Volume
 torch = pytest.importorskip("torch")
 from corral.data.templates import PromptTemplate
 from corral.generation.loading import estimate_bytes, load_model
+from corral.generation.shared_tokenizers import SharedTokenizers
 
 pytestmark = pytest.mark.torch
 
@@ -122,3 +123,13 @@ def test_the_size_is_known_before_loading(model_folder: Path, precision: str) ->
     assert estimate_bytes(model_folder, precision=precision) == pytest.approx(
         loaded.size_bytes, rel=0.06
     )
+
+
+def test_checkpoints_with_the_same_tokenizer_share_it(tmp_path: Path, llama_folder: Path) -> None:
+    volume, shared = Volume(tmp_path), SharedTokenizers()
+    first, second = (write_checkpoint(volume, llama_folder, step=step) for step in (10, 20))
+    models = [load_model(folder, open_tokenizer=shared.open) for folder in (first, second)]
+    assert models[0].tokenizer is models[1].tokenizer
+    settings = first / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace("{", '{"x": 1,', 1))
+    assert shared.open(first) is not shared.open(second)

@@ -16,7 +16,8 @@ import pytest
 from corral.errors import BusyError, DeadlineError, InvalidRequestError, UnavailableError
 from corral.generation.answers import Finish, FinishReason, Piece
 from corral.generation.loading import LoadedModel
-from corral.inference.engine import Answered, Ended, Engine, StepOutputs
+from corral.inference.engine import Engine
+from corral.inference.requests import Answered, Ended, StepOutputs
 from corral.sampling import SamplingOptions
 
 SECONDS = 10

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
-from corral.inference.engine import Ended
 from corral.inference.metrics import AnswerFigures
+from corral.inference.requests import Ended
 
 STOPPED = Ended(
     outcome="stop",

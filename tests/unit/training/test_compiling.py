@@ -41,7 +41,7 @@ def test_compiling_changes_neither_loss_nor_gradients(tmp_path: Path) -> None:
             loss.backward()
         torch.testing.assert_close(losses[1], losses[0])
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ takes the colours of light or dark. Knows nothing of where values come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nicegui import ui
@@ -17,6 +17,7 @@ Point = tuple[float, float]
 _SHORT = (
     "value => value && Math.abs(value) < 1e-3 ? value.toExponential(0) : +(+value).toPrecision(3)"
 )
+_FEW = 40
 _FONT = "system-ui, 'Segoe UI', Roboto, sans-serif"
 
 
@@ -32,8 +33,6 @@ class Series:
     name: str
     colour: str
     points: Sequence[Point] = ()
-    shows_points: bool = False
-    marks: Sequence[float] = field(default=())
 
 
 def line_chart(label: str, series: Sequence[Series], digits: int = 3) -> ui.echart:
@@ -104,7 +103,7 @@ def _line(one: Series) -> dict[str, Any]:
         "name": one.name,
         "type": "line",
         "data": [list(point) for point in one.points],
-        "showSymbol": one.shows_points or len(one.points) == 1,
+        "showSymbol": len(one.points) == 1,
         "symbolSize": 7,
         "symbol": "circle",
         "connectNulls": True,
@@ -117,7 +116,7 @@ def _line(one: Series) -> dict[str, Any]:
             "animation": False,
             "label": {"show": False},
             "lineStyle": {":color": colour("line-strong"), "type": "dotted"},
-            "data": [{"xAxis": mark} for mark in one.marks],
+            "data": [],
         },
     }
 
@@ -126,8 +125,8 @@ def set_points(chart: ui.echart, number: int, points: Sequence[Point]) -> None:
     """Other points for one of the lines; drawn with the chart's next update."""
     line = chart.options["series"][number]
     line["data"] = [list(point) for point in points]
-    if not line.get("showsAlways"):
-        line["showSymbol"] = len(points) < 40 if number else len(points) == 1
+    # A single value is no line; of evaluations, each is shown while they are few.
+    line["showSymbol"] = len(points) < _FEW if number else len(points) == 1
 
 
 def set_marks(chart: ui.echart, steps: Sequence[float]) -> None:

@@ -91,7 +91,7 @@ class Lane:
                 "You",
                 question.text if not question.context else f"{question.text}\n\n{question.context}",
             )
-            answer = _Answer(words.model_title(self.model))
+            answer = _Answer(words.model_title(self.model), _seed(question.sampling))
         request = pb.ChatRequest(
             model=self.model,
             messages=[*_system(question.system), *self.messages, asked],
@@ -133,8 +133,9 @@ class Lane:
 class _Answer:
     """An answer that grows; drawn a few times a second, not for each token."""
 
-    def __init__(self, speaker: str) -> None:
+    def __init__(self, speaker: str, remark: str) -> None:
         self.text = ""
+        self._remark = remark
         self.finish: pb.Finish | None = None
         self._drawn = 0.0
         with box("turn"):
@@ -155,9 +156,15 @@ class _Answer:
     def end(self) -> None:
         self._said.set_text(self.text or "(no text)")
         self._said.classes(remove="waiting").props("aria-busy=false")
-        self._note.set_text(words.finish(self.finish) if self.finish else "stopped")
+        self._note.set_text(
+            f"{words.finish(self.finish) if self.finish else 'stopped'}{self._remark}"
+        )
         if self.finish is not None and self.finish.reason == pb.FINISH_REASON_LOOP:
             self._note.classes("pill warn")
+
+
+def _seed(sampling: pb.SamplingOptions) -> str:
+    return f" · seed {sampling.seed}" if sampling.HasField("seed") else ""
 
 
 def _said(who: str, speaker: str, content: str) -> None:

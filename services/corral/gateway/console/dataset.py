@@ -94,10 +94,10 @@ async def _as_a_model_sees_it(client: AsyncConnection, dataset: trainer_pb2.Data
 def _controls(bases: list[str]) -> SpecForm:
     form = SpecForm(bases, {"model": default_base(bases)})
     with card("As a model sees it"):
-        words_ = (
+        sentence = (
             "Each model cuts text into tokens in its own way; the template puts rows into words."
         )
-        text(words_, "muted")
+        text(sentence, "muted")
         with box("fields"):
             for name in _DECIDING:
                 form.add(name)

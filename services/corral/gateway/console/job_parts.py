@@ -60,7 +60,7 @@ class Status:
 
     def _facts(self, job: pb.TrainingJob, progress: pb.Progress) -> list[tuple[str, str]]:
         if not progress.total_steps:
-            return [("Step", "–"), ("Loss", "–"), ("Speed", "–")]
+            return [("Step", "–"), ("Loss", "–"), ("Tokens a second", "–")]
         found = [
             ("Step", f"{progress.step:,} of {progress.total_steps:,}"),
             ("Epoch", f"{progress.epoch:.2f}"),
@@ -68,7 +68,7 @@ class Status:
         ]
         if progress.HasField("eval_loss"):
             found.append(("Held-out loss", f"{progress.eval_loss:.4f}"))
-        found.append(("Speed", formatting.rate(progress.tokens_per_second)))
+        found.append(("Tokens a second", f"{progress.tokens_per_second:,.0f}"))
         if progress.HasField("stop_rate"):
             found.append(("Answers that stop", words.percent(progress.stop_rate)))
         if progress.HasField("repetition_rate"):

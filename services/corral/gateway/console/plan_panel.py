@@ -38,8 +38,9 @@ def show_plan(plan: trainer_pb2.TrainingPlan, take: Callable[[dict[str, Any]], N
         ("Trained on", f"{plan.label_share:.0%} of them"),
         ("Disk", f"{formatting.size(plan.disk)}"),
         ("Largest batch", f"{plan.largest_batch_size:,}"),
-        ("Rows held out", f"{plan.held_out_rows:,}"),
     ]
+    if plan.held_out_rows:
+        details.append(("Rows held out", f"{plan.held_out_rows:,}"))
     facts(details, "plain")
     for proposal in plan.proposals:
         _proposal(proposal, take)

@@ -124,13 +124,13 @@ def _next_steps(overview: Overview) -> None:
         )
 
 
-def _step(number: int, title: str, words_: str, path: str) -> None:
+def _step(number: int, title: str, sentence: str, path: str) -> None:
     with box("card card-link", "a") as link:
         link.props["href"] = path
         with box("bar tight"):
             text(str(number), "step-number", "span").props("aria-hidden=true")
             heading(title)
-        text(words_, "muted")
+        text(sentence, "muted")
 
 
 def _running(overview: Overview) -> None:

@@ -153,7 +153,7 @@ class Following:
         try:
             # A worker that lost its lease may not know it yet, and still follow the run too.
             async with only_one(self._handle.folder / _LOCK_NAME):
-                self._told = await self._homecoming.bring() or self._told
+                self._told = await self._homecoming.bring(is_over=outcome is not None) or self._told
         except CheckpointCorruptError as error:
             _log.warning("a checkpoint on Modal is not whole", error=error.message)
             self._damaged_looks += 1

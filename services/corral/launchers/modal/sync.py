@@ -23,7 +23,7 @@ from corral.checkpoints.manifest import MANIFEST_NAME, FileEntry, Manifest
 from corral.errors import CheckpointCorruptError, LaunchError
 from corral.launchers.modal.order import STATUS_NAME, Status
 from corral.launchers.modal.volumes import RemoteFile, Volumes
-from corral.run import TrainingRun
+from corral.run import CheckpointWritten, TrainingRun, parse_events
 from corral.storage import storage_errors
 from corral.volume import Volume
 
@@ -113,21 +113,27 @@ class Homecoming:
         # Checkpoints that are home, or were: the worker removes those that are not kept.
         self._done = {path.name for path in complete_checkpoints(home.checkpoints(job))}
 
-    async def bring(self) -> Status | None:
+    async def bring(self, *, is_over: bool) -> Status | None:
         """Bring everything that is new; what the container says of itself, if it began.
 
+        Until the run is over, no event comes before the checkpoint that it tells of.
         Raises CheckpointCorruptError where a checkpoint is not what its manifest says: it may still
         be on its way.
         """
         files = await self._volumes.files(self._name)
         paths = {file.path: file.size for file in files}
         status = await self._status(paths)
-        # Read before the checkpoints: each that they tell of is complete on the volume by then.
         events = await self._growth(self._run.events, paths)
         log = await self._growth(self._run.log, paths)
+        if events:
+            # As it is after them: they may tell of a checkpoint that was not there before.
+            files = await self._volumes.files(self._name)
         for folder in self._new_checkpoints(files):
             await self._bring_checkpoint(folder, files)
         await asyncio.to_thread(_append, self._run.log, log)
+        if not is_over:
+            # A commit over there is not one moment.
+            events = self._told_of_what_is_here(events)
         await asyncio.to_thread(_append, self._run.events, events)
         await self._remove_old(files)
         return status
@@ -144,6 +150,15 @@ class Homecoming:
         if paths.get(remote, 0) <= size:
             return b""
         return (await self._volumes.read(self._name, remote))[size:]
+
+    def _told_of_what_is_here(self, events: bytes) -> bytes:
+        """The events before the first that tells of a checkpoint that is not home."""
+        lines = events.splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            for event in parse_events([line.decode(errors="replace")]):
+                if isinstance(event, CheckpointWritten) and event.folder not in self._done:
+                    return b"".join(lines[:number])
+        return events
 
     def _new_checkpoints(self, files: Sequence[RemoteFile]) -> list[str]:
         """Names of the complete ones that have not been home, the oldest first."""
