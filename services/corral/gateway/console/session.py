@@ -1,7 +1,7 @@
 """Whose console a page is: the client that its calls go through, and the key that it was given.
 
-A key lives in this process' memory as long as the browser's tab is open, and nowhere else. Knows
-nothing of how a key is checked, or of what a page shows.
+A key lives in this process' memory only, for one browser tab; NiceGUI drops what a tab has not used
+for 30 days, closing the tab alone does not. Knows nothing of how a key is checked, or of what a page shows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ async def _asked_for_key() -> str:
         ui.label("This server asks for an API key").props("role=heading aria-level=2")
         given = ui.input("API key", password=True).props("outlined autofocus autocomplete=off")
         given.on("keydown.enter", lambda: dialog.submit(given.value))
-        ui.label("It is kept until you close this tab, and stored nowhere.").classes("muted small")
+        ui.label("It is kept for this tab, in the server's memory, and stored nowhere.").classes(
+            "muted small"
+        )
         ui.button("Go on", color=None, on_click=lambda: dialog.submit(given.value)).classes(
             "btn primary"
         )
