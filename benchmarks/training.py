@@ -253,7 +253,7 @@ def curve(precision: str) -> Callable[[Bench], Figures]:
         return bench.train(
             f"curve-{precision}",
             CURVE_STEPS * EXAMPLES,
-            "0",
+            "0,1",
             batch_size=EXAMPLES,
             gradient_accumulation_steps=1,
             precision=precision,

@@ -18,7 +18,7 @@ from tests.fakes import MemoryJobStore
 from tests.rpc_builders import running
 from tests.trainer_builders import write_base
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import CorralError, ModelNotFoundError
 from corral.gateway.app import create_app, surrounded
 from corral.rpc.serving import together
@@ -147,7 +147,7 @@ async def gateway(
 
     register = together(trainer_registration(service), register_inference)
     registry = CollectorRegistry()
-    async with running(register) as address, AsyncClient(address, address) as client:
+    async with running(register) as address, AsyncConnection(address, address) as client:
         own = Settings(**settings)
         app = surrounded(create_app(client, own, registry), own, registry)
         async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as http:

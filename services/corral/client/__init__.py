@@ -10,17 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corral.client.aio import AsyncConnection as AsyncClient
     from corral.client.aio import AsyncConnection as AsyncConnection
     from corral.client.connection import Connection as Connection
 
 _HOMES = {
-    "AsyncClient": ("corral.client.aio", "AsyncConnection"),
     "AsyncConnection": ("corral.client.aio", "AsyncConnection"),
     "Connection": ("corral.client.connection", "Connection"),
 }
 
-__all__ = ["AsyncClient", "AsyncConnection", "Connection"]
+__all__ = ["AsyncConnection", "Connection"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.entry import run_service
 from corral.gateway.app import create_app, surrounded
 from corral.gateway.console import mount_console
@@ -21,7 +21,7 @@ from corral.settings import Settings
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM. Raises as corral.gateway.serving.serve does."""
     registry = CollectorRegistry()
-    async with AsyncClient(settings.server, settings.inference_address) as client:
+    async with AsyncConnection(settings.server, settings.inference_address) as client:
         app = create_app(client, settings, registry)
         mount_console(app, lambda key: client)
         with metrics_endpoint(registry, settings):

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from corral import __version__
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway import chat, completions, files, fine_tuning, models, responses
 from corral.gateway.dependencies import ClientOf
 from corral.gateway.errors import RESPONSES, add_error_handlers
@@ -24,7 +24,7 @@ _PROBE_SECONDS = 2.0
 _ROUTERS = (files, fine_tuning, models, chat, completions, responses)
 
 
-def create_app(client: AsyncClient, settings: Settings, registry: CollectorRegistry) -> FastAPI:
+def create_app(client: AsyncConnection, settings: Settings, registry: CollectorRegistry) -> FastAPI:
     """The app. Whoever made the client closes it, after the app's last request."""
     app = FastAPI(
         title="Corral",

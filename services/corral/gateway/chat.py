@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import InvalidRequestError
 from corral.gateway.answering import (
     Answer,
@@ -86,7 +86,7 @@ def message_of(message: ChatMessage) -> pb.Message:
 
 
 def _streams(
-    client: AsyncClient, asked: ChatRequest, seconds: float
+    client: AsyncConnection, asked: ChatRequest, seconds: float
 ) -> list[AsyncGenerator[pb.ChatResponse]]:
     fields = _sampling(asked)
     requests = [

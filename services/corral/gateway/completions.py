@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import InvalidRequestError
 from corral.gateway.answering import (
     Answer,
@@ -67,7 +67,7 @@ async def complete(
 
 
 def _streams(
-    client: AsyncClient, asked: CompletionRequest, seconds: float
+    client: AsyncConnection, asked: CompletionRequest, seconds: float
 ) -> list[AsyncGenerator[pb.GenerateResponse]]:
     """One for each answer, those of the first prompt first."""
     fields = _sampling(asked)

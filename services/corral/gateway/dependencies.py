@@ -9,12 +9,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.settings import Settings
 
 
-def _client(request: Request) -> AsyncClient:
-    client: AsyncClient = request.app.state.client
+def _client(request: Request) -> AsyncConnection:
+    client: AsyncConnection = request.app.state.client
     return client
 
 
@@ -23,5 +23,5 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-ClientOf = Annotated[AsyncClient, Depends(_client)]
+ClientOf = Annotated[AsyncConnection, Depends(_client)]
 SettingsOf = Annotated[Settings, Depends(_settings)]

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.gateway import ids
 from corral.gateway.dependencies import ClientOf
 from corral.gateway.errors import RESPONSES, UnsupportedError
@@ -135,7 +135,7 @@ async def resume_job(job_id: str, client: ClientOf) -> FineTuningJob:
     return job_view(await client.resume_job(job_id))
 
 
-async def _settled(client: AsyncClient, job: pb.TrainingJob) -> pb.TrainingJob:
+async def _settled(client: AsyncConnection, job: pb.TrainingJob) -> pb.TrainingJob:
     """The job once it has stopped, or as it is when that takes long."""
     if not is_unfinished(job):
         return job
@@ -169,7 +169,7 @@ async def list_events(
 
 
 async def _events_between(
-    client: AsyncClient, job_id: str, after: int, last: int
+    client: AsyncConnection, job_id: str, after: int, last: int
 ) -> list[pb.TrainingEvent]:
     found: list[pb.TrainingEvent] = []
     async with aclosing(client.watch_job(job_id, after)) as events:

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from corral.client import AsyncClient
+from corral.client import AsyncConnection
 from corral.errors import CorralError
 from corral.gateway.answering import Answer, collect, finish_reason, pieces_of, sampling_of
 from corral.gateway.chat import ROLES, token_logprob
@@ -60,7 +60,7 @@ async def create_response(
 
 
 def _stream(
-    client: AsyncClient, asked: ResponseRequest, seconds: float
+    client: AsyncConnection, asked: ResponseRequest, seconds: float
 ) -> AsyncGenerator[pb.ChatResponse]:
     fields = {
         "max_tokens": asked.max_output_tokens or CHAT_TOKENS,
