@@ -159,7 +159,7 @@ async def test_a_users_mistake_fails_the_job_at_once(store: RedisJobStore, volum
     assert len(launcher.runs) == 1
 
 
-async def test_a_full_volume_fails_the_job_and_keeps_the_last_checkpoint(
+async def test_a_full_volume_pauses_the_job_which_goes_on_once_there_is_space(
     store: RedisJobStore, volume: Volume
 ) -> None:
     async def fills_up(run: PlayedRun) -> None:
@@ -167,12 +167,33 @@ async def test_a_full_volume_fails_the_job_and_keeps_the_last_checkpoint(
         run.checkpoint(2)
         run.end("failed", "STORAGE_FULL", "No space is left on the volume.")
 
+    launcher = ScriptedLauncher(volume, fills_up, succeeds)
+    await submit(store)
+    async with working(tools(store, launcher, volume)):
+        paused = await seen(store, lambda event: "PAUSED" in states_of([event]))
+        job = await store.get("job-1")
+        assert (job.strikes, [one.step for one in job.checkpoints]) == (0, [2])
+        assert "STORAGE_FULL: No space is left" in paused.body.reason
+        await store.resume("job-1")
+        await events_until_end(store)
+    assert (await store.get("job-1")).state is JobState.SUCCEEDED
+    assert launcher.runs[1].run.resume_from == "step-00000002-a1"
+
+
+async def test_a_job_that_is_cancelled_as_the_volume_fills_up_is_cancelled(
+    store: RedisJobStore, volume: Volume
+) -> None:
+    async def fills_up(run: PlayedRun) -> None:
+        run.step(2)
+        await run.stop_asked.wait()
+        run.end("failed", "STORAGE_FULL", "No space is left on the volume.")
+
     await submit(store)
     async with working(tools(store, ScriptedLauncher(volume, fills_up), volume)):
+        await seen(store, is_measured)
+        await store.cancel("job-1")
         await events_until_end(store)
-    job = await store.get("job-1")
-    assert job.failure is not None
-    assert (job.failure.code, [one.step for one in job.checkpoints]) == ("STORAGE_FULL", [2])
+    assert (await store.get("job-1")).state is JobState.CANCELLED
 
 
 async def test_a_run_that_crashes_three_times_in_a_row_fails_its_job(

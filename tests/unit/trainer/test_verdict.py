@@ -92,7 +92,7 @@ def test_a_run_killed_because_the_worker_would_not_wait_has_no_strike() -> None:
     [
         code
         for code, cls in all_errors().items()
-        if cls.kind in (Kind.INVALID, Kind.NOT_FOUND, Kind.EXHAUSTED)
+        if cls.kind in (Kind.INVALID, Kind.NOT_FOUND, Kind.EXHAUSTED) and code != "STORAGE_FULL"
     ],
 )
 def test_what_another_try_would_not_help_fails_at_once(code: str) -> None:
@@ -102,6 +102,14 @@ def test_what_another_try_would_not_help_fails_at_once(code: str) -> None:
     assert decision.failure.code == code
     assert decision.failure.message == "This is why."
     assert decision.failure.log_tail == ("last line",)
+
+
+def test_a_full_volume_pauses_the_job_without_a_strike() -> None:
+    decision = judge(outcome("failed", "STORAGE_FULL", "No space is left."))
+    assert isinstance(decision, Release)
+    assert (decision.pauses, decision.strike) == (True, False)
+    assert decision.reason.startswith("STORAGE_FULL: No space is left.")
+    assert "corral jobs resume" in decision.reason
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "TRAINING_CRASHED", "", "NEVER_HEARD"])

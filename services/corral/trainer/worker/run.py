@@ -6,11 +6,18 @@ Knows nothing of the queue: the job was claimed before, and is finished or relea
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from corral.errors import CorralError, FencedError, JobNotFoundError, UnavailableError
+from corral.errors import (
+    ConflictError,
+    CorralError,
+    FencedError,
+    JobNotFoundError,
+    UnavailableError,
+)
 from corral.jobs.records import Job, JobState, Logged, Spent
 from corral.jobs.store import JobStore
 from corral.launchers.base import Launcher, RunStatus, Spending
@@ -115,9 +122,17 @@ class Attempt:
         if isinstance(decision, Finish):
             await self._recorder.finish(decision.state, decision.failure, decision.reason)
         else:
+            if decision.pauses:
+                await self._ask_to_pause()
             await self._recorder.release(decision.reason, strike=decision.strike)
         await self._clear_away(is_finished=isinstance(decision, Finish))
         self._tools.metrics.decided(decision)
+
+    async def _ask_to_pause(self) -> None:
+        """Have the job wait, once it is released, until somebody resumes it."""
+        # Cancelled meanwhile: then that is its end.
+        with suppress(ConflictError):
+            await self._tools.store.pause(self._job.id)
 
     async def _clear_away(self, *, is_finished: bool) -> None:
         """What a backend keeps of an ended run, and of an ended job, may go now that it is recorded."""

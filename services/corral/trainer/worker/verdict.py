@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corral.errors import CheckpointCorruptError, Kind, TrainingCrashedError, all_errors
+from corral.errors import (
+    CheckpointCorruptError,
+    Kind,
+    StorageFullError,
+    TrainingCrashedError,
+    all_errors,
+)
 from corral.jobs.records import Failure, JobState
 from corral.launchers.base import RunStatus
 from corral.run import Ended
@@ -18,6 +24,8 @@ PAUSED = "Stopped with what it has saved; it goes on from there."
 # The user or an operator has to act first; trying again would end the same way.
 _FINAL_KINDS = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.CONFLICT, Kind.EXHAUSTED})
 
+
+_WHEN_THERE_IS_SPACE = "It goes on from its last checkpoint when it is resumed: corral jobs resume."
 
 # Linux' out-of-memory killer leaves no other trace in the run.
 _OFTEN_MEMORY = (
@@ -37,10 +45,13 @@ class Finish:
 
 @dataclass(frozen=True)
 class Release:
-    """The job goes back to the queue; with a strike if the attempt got nowhere."""
+    """The job goes back to the queue; with a strike if the attempt got nowhere. One that `pauses`
+    waits there until somebody resumes it.
+    """
 
     reason: str
     strike: bool
+    pauses: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,12 @@ def _failed(ended: Ended, outcome: Outcome) -> Finish | Release:
 def judge_error(
     code: str, message: str, strikes: int, log_tail: tuple[str, ...] = ()
 ) -> Finish | Release:
-    """What an error means for its job: its end, where somebody has to act first, else a strike."""
+    """What an error means for its job: its end, where somebody has to act first, else a strike; a
+    pause, where all that is missing is space.
+    """
+    if code == StorageFullError.code:
+        # Nothing is wrong with the job: it goes on from its last checkpoint once there is space.
+        return Release(f"{code}: {message} {_WHEN_THERE_IS_SPACE}", strike=False, pauses=True)
     known = all_errors().get(code)
     if known is None or known.kind not in _FINAL_KINDS:
         return strike(code, message, strikes, log_tail)
