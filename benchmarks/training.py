@@ -142,9 +142,8 @@ def opponent(name: str) -> Callable[[Bench], Figures]:
         script = Path(__file__).with_name("training_opponents.py")
         done = subprocess.run(
             ["taskset", "-c", "0", str(python), str(script), name, str(bench.work_file())],
-            # At its best it gets the environment that makes Corral's memory fast; the others run as
-            # people run them.
-            env=_environment() if name == "trl-best" else _plain_environment(),
+            # The environment that makes Corral's memory fast is given to them too.
+            env=_environment(),
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -340,11 +339,7 @@ def _events(path: Path) -> tuple[Started | None, list[StepDone]]:
 
 def _environment() -> dict[str, str]:
     """What a launcher gives to a run, with one thread a process."""
-    return {**_plain_environment(), **ENVIRONMENT}
-
-
-def _plain_environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

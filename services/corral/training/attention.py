@@ -44,6 +44,16 @@ class Document:
         return self.prefix_stop - self.prefix_start
 
 
+class Row:
+    """The documents of a row on their way through a model's layers.
+
+    Not a tuple: a compiled layer would be compiled anew for every number of documents.
+    """
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self.documents = documents
+
+
 def use_document_attention(model: Any) -> None:
     """Let the model's layers attend within documents where they are given, see `no_mask`; elsewhere
     as scaled dot product attention with transformers' masks.
@@ -54,7 +64,7 @@ def use_document_attention(model: Any) -> None:
 
 
 def no_mask(device: torch.device) -> Tensor:
-    """What to pass as attention mask together with `documents`: transformers takes a mask of four
+    """What to pass as attention mask together with `row`: transformers takes a mask of four
     dimensions as ready-made, and so computes none.
     """
     return torch.empty((1, 1, 0, 0), device=device)
@@ -70,13 +80,13 @@ def _attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    documents: Sequence[Document] | None = None,
+    row: Row | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls. query: [rows, heads, tokens, dim], key and value with fewer heads or as
     many; returns [rows, tokens, heads, dim].
     """
-    if documents is None:
+    if row is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
@@ -85,9 +95,9 @@ def _attend(
     # Rotary positions are applied in the type of the residual stream, which may be longer.
     query, key = query.to(value.dtype), key.to(value.dtype)
     if can_flash(query, dropout):
-        return flash_attention(query, key, value, documents, scale, sliding_window), None
+        return flash_attention(query, key, value, row.documents, scale, sliding_window), None
     out = _DocumentAttention.apply(  # type: ignore[no-untyped-call]
-        query[0], key[0], value[0], documents, scale, sliding_window, dropout
+        query[0], key[0], value[0], row.documents, scale, sliding_window, dropout
     )
     return out[None], None
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from corral.networks import load_network
-from corral.training.attention import no_mask, use_document_attention
+from corral.training.attention import Row, no_mask, use_document_attention
 from corral.training.batches import Batch
 from corral.training.head import head_loss
 
@@ -37,7 +37,7 @@ class LabelLoss(nn.Module):
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             attention_mask=no_mask(batch.input_ids.device),
-            documents=batch.documents,
+            row=Row(batch.documents),
             use_cache=False,
         ).last_hidden_state[0]
         head = model.get_output_embeddings()

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from tests.tiny_models import VOCABULARY, tiny_llama
+from torch._dynamo.utils import counters
 
 from corral.data.examples import TokenizedExample
 from corral.errors import SpecError
@@ -29,19 +30,22 @@ def row(*lengths: int) -> list[TokenizedExample]:
 
 
 @pytest.mark.skipif(cpp_compiler() is None, reason="needs a C++ compiler")
-def test_compiling_changes_neither_loss_nor_gradients(tmp_path: Path) -> None:
+def test_layers_are_compiled_once_for_all_rows_and_compute_the_same(tmp_path: Path) -> None:
     folder = tiny_llama(tmp_path / "llama", num_hidden_layers=1)
     plain, compiled = (load_trainable(folder, VOCABULARY) for _ in range(2))
     compile_layers(layers_of(compiled, None), CPU)
-    # The second row is of another length: one compilation is for all.
-    for lengths in ((12, 5, 30), (9, 9, 3, 40)):
+    graphs = []
+    # Rows of other lengths, of other numbers of documents.
+    for lengths in ((12, 5, 30), (9, 9, 3, 40), (7, 33)):
         batch = make_batch(row(*lengths), CPU)
         losses = [LabelLoss(model)(batch) for model in (plain, compiled)]
         for loss in losses:
             loss.backward()
         torch.testing.assert_close(losses[1], losses[0])
+        graphs.append(counters["stats"]["unique_graphs"])
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
+    assert graphs == [graphs[0]] * 3 != [0] * 3
 
 
 def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
