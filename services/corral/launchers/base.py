@@ -54,8 +54,8 @@ class Launcher(Protocol):
     """Starts runs somewhere, finds them again, ends them: `start`, `poll` and `stop`."""
 
     async def start(self, run_file: Path, run: TrainingRun) -> str:
-        """Start `torchrun -m corral.training run_file` on as many processes and nodes as the run's
-        spec asks for. `run` is what the file says.
+        """Start `corral.training run_file` on as many processes and nodes as the run's spec asks for,
+        several of them under torchrun. `run` is what the file says.
 
         Returns a handle, a string that any process of this deployment can poll and stop. Starting
         the same run file twice gives the run that is there. What earlier attempts at the job left
