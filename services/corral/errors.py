@@ -240,9 +240,13 @@ class TrainingCrashedError(CorralError):
 
 
 def all_errors() -> dict[str, type[CorralError]]:
-    """Each code with its class, for reading an error back from the wire."""
+    """Each code with its class, for reading an error back from the wire.
+
+    Only those of this module: what another room makes of them never travels by its own code.
+    """
 
     def tree(cls: type[CorralError]) -> list[type[CorralError]]:
-        return [cls, *(found for child in cls.__subclasses__() for found in tree(child))]
+        own = [child for child in cls.__subclasses__() if child.__module__ == __name__]
+        return [cls, *(found for child in own for found in tree(child))]
 
     return {cls.code: cls for cls in reversed(tree(CorralError))}

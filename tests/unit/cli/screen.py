@@ -31,7 +31,9 @@ class Screen:
         # Not pty.fork: this process runs gRPC's threads, and forking one with threads may hang it.
         self._process = subprocess.Popen(
             [*ON_ITS_TERMINAL, *arguments],
-            env={**os.environ, "TERM": term},
+            # These would overrule the terminal's own size.
+            env={k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+            | {"TERM": term},
             stdin=end,
             stdout=end,
             stderr=end,
