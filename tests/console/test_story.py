@@ -102,8 +102,10 @@ def test_from_a_dropped_file_to_two_checkpoints_compared(page: Page) -> None:
     fill(page, "temperature", "0")
     fill(page, "max_tokens", "40")
     page.keyboard.press("Escape")
-    page.locator("#question").fill(f"Show me number 3 {ATTACK}")
-    page.keyboard.press("Enter")
+    question = page.locator("#question")
+    question.fill(f"Show me number 3 {ATTACK}")
+    # To the question itself: a drawer that closes gives the focus back to its button.
+    question.press("Enter")
     for number in range(2):
         expect(lanes.nth(number).locator(".turn:not(.user) .small").last).to_contain_text("token")
     said = lanes.nth(1).locator(".said")
