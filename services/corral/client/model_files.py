@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from corral.bases.hub import MODEL_PATTERNS
 from corral.client.channels import ignore
 from corral.client.datasets import OnBytes
 from corral.client.wire import CHUNK_BYTES
@@ -25,7 +26,6 @@ from corral.v1 import models_pb2, models_pb2_grpc
 if TYPE_CHECKING:
     from corral.data.templates import PromptTemplate
 
-_PATTERNS = ("*.json", "*.jinja", "*.safetensors")
 INSTALL = "Install it with: pip install 'corral[gguf]'."
 
 
@@ -54,7 +54,7 @@ class ModelFiles:
         read; and whatever the server finds wrong.
         """
         with _as_folder(source) as folder:
-            files = sorted(file for pattern in _PATTERNS for file in folder.glob(pattern))
+            files = sorted(file for pattern in MODEL_PATTERNS for file in folder.glob(pattern))
             if not files:
                 raise ModelUnsupportedError(
                     f"There is no model in {source}.",

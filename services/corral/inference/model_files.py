@@ -17,7 +17,7 @@ import grpc
 import structlog
 
 from corral.bases import check_architecture
-from corral.bases.hub import pull_from_hub
+from corral.bases.hub import MODEL_PATTERNS, pull_from_hub
 from corral.bases.importing import BaseRecord, Import, read_record, remove
 from corral.checkpoints.manifest import MANIFEST_NAME, Manifest
 from corral.data.templates import PromptTemplate
@@ -32,8 +32,7 @@ from corral.volume import Volume
 
 SERVICE = "corral.v1.Models"
 MAX_CHUNK_BYTES = 1024 * 1024
-# What a Hugging Face folder is made of; a checkpoint also holds state and a manifest.
-_FILES = ("*.json", "*.jinja", "*.safetensors")
+# What a checkpoint or an imported base has besides, and a Hugging Face folder has not.
 _OURS = (MANIFEST_NAME, "base.json")
 _UNDER_WAY = tuple(state for state in JobState if not state.is_end)
 _PROGRESS_SECONDS = 0.5
@@ -100,7 +99,7 @@ class ModelsService(models_pb2_grpc.ModelsServicer):
         yield pb.DownloadModelResponse(
             model=model.name, template_json=json.dumps(template.to_manifest())
         )
-        files = sorted(file for pattern in _FILES for file in model.folder.glob(pattern))
+        files = sorted(file for pattern in MODEL_PATTERNS for file in model.folder.glob(pattern))
         for path in files:
             if path.name in _OURS:
                 continue
